@@ -15,6 +15,7 @@ from mlhost.errors import Invalid
 
 MAX_NAME_LENGTH = 128  # characters
 MAX_FILE_NAME_BYTES = 255  # what common file systems allow
+RUNTIME = "Python"  # the only runtime there is here; the original's clients ask for R when they name none
 
 # A letter or digit first, then also . - _ + ~ @ and blanks: what fits into one URL segment without surprises.
 _SERVICE_PART = re.compile(r"\w[\w.+~@ -]*", re.UNICODE)
@@ -38,6 +39,14 @@ def service_name(value: str) -> str:
 def service_version(value: str) -> str:
     """`value` if it can be a service's version, else Invalid."""
     return _service_part(value, "version")
+
+
+def runtime_type(value: str | None) -> str:
+    """Invalid unless a request asks for Python; one that names nothing asks for R (contract section 10, no. 19)."""
+    if value is None or value.casefold() != RUNTIME.casefold():
+        asked = "no runtimeType, which means R" if value is None else f"runtimeType {value!r}"
+        raise Invalid(f'The request has {asked}; this server runs "runtimeType": "Python".', field="runtimeType")
+    return RUNTIME
 
 
 def parameter_name(value: str, field: str) -> str:
@@ -79,7 +88,7 @@ def _service_part(value: str, field: str) -> str:
         raise Invalid(f"{field}: longer than {MAX_NAME_LENGTH} characters", field=field)
     if not _SERVICE_PART.fullmatch(value):
         raise Invalid(
-            f"{field}: {value!r} must start with a letter or digit and hold only letters, digits, blanks and . - _ + ~ @",
+            f"{field}: {value!r} must start with a letter or digit; then blanks and . - _ + ~ @ may follow too",
             field=field,
         )
     return value

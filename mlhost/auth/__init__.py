@@ -1,0 +1,1 @@
+"""Who asks: principals and roles, local users and their passwords, tokens."""

@@ -1,0 +1,60 @@
+"""Where workspaces live: the two protocols every placement follows.
+
+Nothing above this floor knows which placement is in use.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Concatenate, ParamSpec, Protocol, TypeVar
+
+from mlhost.executors.console import Console
+from mlhost.runtime.workspace import Workspace
+
+Given = ParamSpec("Given")
+Result = TypeVar("Result")
+
+
+class Worker(Protocol):
+    """One interpreter that holds one workspace and runs one function at a time."""
+
+    @property
+    def console(self) -> Console:
+        """What the code printed."""
+
+    @property
+    def lost(self) -> str:
+        """ "" while the worker lives, else how it died, in words."""
+
+    @property
+    def busy(self) -> bool:
+        """Whether a call is running."""
+
+    async def call(
+        self,
+        function: Callable[Concatenate[Workspace, Given], Result],
+        *args: Given.args,
+        **kwargs: Given.kwargs,
+    ) -> Result:
+        """Run `function(workspace, *args)` where the workspace lives.
+
+        Calls wait for one another in order. An MlhostError of the function is raised here; CodeFailed when the
+        deadline passed, WorkerLost when the worker died. A cancelled call is interrupted and its reply awaited, so
+        that no reply reaches another caller.
+        """
+
+    def interrupt(self) -> bool:
+        """Ask the running call to stop, and end the worker if it does not; False if nothing runs."""
+
+    async def close(self, *, force: bool = False) -> None:
+        """End the worker and remove its folder; `force` does not let it finish."""
+
+
+class Executor(Protocol):
+    """Opens workers in one placement."""
+
+    async def open(self, *, deadline_seconds: float) -> Worker:
+        """A new worker with an empty workspace, each of whose calls may take `deadline_seconds`."""
+
+    async def close(self) -> None:
+        """End all workers and whatever they were made from."""

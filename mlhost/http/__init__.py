@@ -1,0 +1,1 @@
+"""The HTTP face: read the request, call one verb of the host, write the answer."""

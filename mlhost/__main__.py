@@ -1,0 +1,5 @@
+"""`python -m mlhost` is the `mlhost` command."""
+
+from mlhost.cli import main
+
+main()

@@ -1,0 +1,247 @@
+"""The `mlhost` command."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import AsyncExitStack, contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+import platformdirs
+
+from mlhost import __version__, demo, doctor, logs
+from mlhost.auth.passwords import Passwords
+from mlhost.auth.principal import Role
+from mlhost.auth.users import Users
+from mlhost.config import SETTINGS, Loaded, load, toml_value
+from mlhost.errors import MlhostError
+from mlhost.host import Admin, Host, ensure_admin, open_host
+from mlhost.http.server import serve as serve_http
+from mlhost.store import Store
+from mlhost.store.folder import DataFolder
+
+Result = TypeVar("Result")
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+config_option = click.option(
+    "--config",
+    "config_file",
+    type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    help="Read settings from this TOML file (default: mlhost.toml in the current folder, if there).",
+)
+data_option = click.option("--data", type=click.Path(file_okay=False), help="Keep everything in this folder.")
+
+
+@click.group()
+@click.version_option(__version__, prog_name="mlhost")
+def main() -> None:
+    """A small model server: from a Python variable to an authenticated, versioned REST service."""
+
+
+@main.command()
+@click.option("--demo", "with_demo", is_flag=True, help="Train, publish and score the Iris service.")
+@click.option("--host", help="Listen on this address.")
+@click.option("--port", type=int, help="Listen on this port; 0 takes any free one.")
+@data_option
+@click.option("--ephemeral", is_flag=True, help="Keep everything in a temporary folder, removed at the end.")
+@config_option
+@click.option(
+    "--admin-password-file",
+    type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    help="Give admin the password in this file (or else the one in MLHOST_ADMIN_PASSWORD).",
+)
+def serve(
+    *,
+    with_demo: bool,
+    host: str | None,
+    port: int | None,
+    data: str | None,
+    ephemeral: bool,
+    config_file: Path | None,
+    admin_password_file: Path | None,
+) -> None:
+    """Start the server; Ctrl-C or SIGTERM ends it after the requests that run."""
+    with _errors_in_words():
+        flags = {"server.host": host, "server.port": port, "server.data": data}
+        loaded = load(config_file, os.environ, flags)
+        logs.configure(loaded.config.logs.level, loaded.config.logs.format, sys.stderr)
+        password = _given_password(admin_password_file)
+        with DataFolder.ephemeral() if ephemeral else DataFolder.open(_data_path(loaded)) as folder:
+            _run(_serve(loaded, folder, password, with_demo=with_demo))
+
+
+async def _serve(loaded: Loaded, folder: DataFolder, password: str | None, *, with_demo: bool) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, _stop_once, stop)
+    async with AsyncExitStack() as stack:
+        host = await stack.enter_async_context(open_host(loaded.config, folder))
+        admin = await ensure_admin(host, password)
+        url = await stack.enter_async_context(serve_http(host))
+        click.echo(_announcement(host, url, admin))
+        if with_demo:
+            click.echo(await demo.run(host, url))
+        click.echo("Ready. Ctrl-C stops the server.")
+        await stop.wait()
+        click.echo("Stopping: running requests may finish. Once more to stop at once.")
+
+
+def _stop_once(stop: asyncio.Event) -> None:
+    if stop.is_set():
+        os._exit(1)  # asked a second time: at once; workers end with this process
+    stop.set()
+
+
+def _announcement(host: Host, url: str, admin: Admin) -> str:
+    lines = [f"mlhost {__version__} at {url}", f"Data in {host.folder.path}"]
+    if admin.is_new and admin.password and admin.password_file.exists():
+        lines.append(f"Log in as admin with the password {admin.password}")
+        lines.append(f"(made for this first start; kept in {admin.password_file})")
+    elif admin.password_file.exists():
+        lines.append(f"Log in as admin; the password of the first start is in {admin.password_file}")
+    else:
+        lines.append("Log in as admin with the password you have set.")
+    return "\n".join(lines)
+
+
+# --- users ---------------------------------------------------------------------------------------------------------
+
+
+@main.group()
+def user() -> None:
+    """Local users; the server must be stopped, for the store has one writer."""
+
+
+@user.command("add")
+@click.argument("name")
+@click.option("--role", default="Contributor", show_default=True, help="Owner, Contributor, Reader or None.")
+@click.password_option(help="Asked for if not given.")
+@data_option
+@config_option
+def user_add(name: str, role: str, password: str, data: str | None, config_file: Path | None) -> None:
+    """Add a user."""
+    _with_users(data, config_file, lambda users: users.add(name, password, Role.of(role)))
+    click.echo(f"{name} was added.")
+
+
+@user.command("list")
+@data_option
+@config_option
+def user_list(data: str | None, config_file: Path | None) -> None:
+    """List the users and their roles."""
+    for each in _with_users(data, config_file, Users.list):
+        click.echo(f"{each.name}\t{each.role.title}")
+
+
+@user.command("passwd")
+@click.argument("name")
+@click.password_option(help="Asked for if not given.")
+@data_option
+@config_option
+def user_passwd(name: str, password: str, data: str | None, config_file: Path | None) -> None:
+    """Change a user's password; their tokens end."""
+    _with_users(data, config_file, lambda users: users.set_password(name, password))
+    click.echo(f"The password of {name} was changed.")
+
+
+@user.command("role")
+@click.argument("name")
+@click.argument("role")
+@data_option
+@config_option
+def user_role(name: str, role: str, data: str | None, config_file: Path | None) -> None:
+    """Change a user's role; their tokens end."""
+    _with_users(data, config_file, lambda users: users.set_role(name, Role.of(role)))
+    click.echo(f"{name} is now {Role.of(role).title}.")
+
+
+def _with_users(
+    data: str | None, config_file: Path | None, verb: Callable[[Users], Coroutine[Any, Any, Result]]
+) -> Result:
+    async def work(folder: DataFolder) -> Result:
+        async with AsyncExitStack() as stack:
+            store = await Store.open(folder.database)
+            stack.push_async_callback(store.close)
+            passwords = Passwords()
+            stack.callback(passwords.close)
+            return await verb(Users(store, passwords))
+
+    with _errors_in_words():
+        loaded = load(config_file, os.environ, {"server.data": data})
+        with DataFolder.open(_data_path(loaded)) as folder:
+            return _run(work(folder))
+
+
+# --- looking after a server ----------------------------------------------------------------------------------------
+
+
+@main.command("doctor")
+@data_option
+@config_option
+def examine(data: str | None, config_file: Path | None) -> None:
+    """Check the data folder, the installed versions and the store; exit status 1 if something is wrong."""
+    with _errors_in_words():
+        loaded = load(config_file, os.environ, {"server.data": data})
+        findings = _run(doctor.examine(loaded.config, _data_path(loaded)))
+    for finding in findings:
+        click.echo(finding.line())
+    if any(finding.is_problem for finding in findings):
+        sys.exit(1)
+
+
+@main.group("config")
+def config_group() -> None:
+    """The settings."""
+
+
+@config_group.command("show")
+@click.option("--origin", is_flag=True, help="Tell where each value came from.")
+@config_option
+def config_show(*, origin: bool, config_file: Path | None) -> None:
+    """Print all settings as they are in force, as TOML."""
+    with _errors_in_words():
+        loaded = load(config_file, os.environ, {})
+    section = ""
+    for key, row in SETTINGS.items():
+        if row.section != section:
+            section = row.section
+            click.echo(f"[{section}]")
+        comment = f"  # {loaded.origins[key]}" if origin else ""
+        click.echo(f"{row.name} = {toml_value(loaded.value(key))}{comment}")
+
+
+# --- shared by the commands ----------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _errors_in_words() -> Iterator[None]:
+    try:
+        yield
+    except MlhostError as error:
+        raise click.ClickException(error.message) from error
+
+
+def _run(work: Coroutine[Any, Any, Result]) -> Result:
+    """Run to the end, on uvloop where it exists."""
+    try:
+        import uvloop
+    except ImportError:  # Windows
+        return asyncio.run(work)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(work)
+
+
+def _data_path(loaded: Loaded) -> Path:
+    return Path(loaded.config.server.data or platformdirs.user_data_dir("mlhost", appauthor=False))
+
+
+def _given_password(file: Path | None) -> str | None:
+    if file is not None:
+        return file.read_text("utf-8").rstrip("\r\n")
+    return os.environ.get("MLHOST_ADMIN_PASSWORD") or None

@@ -1,0 +1,304 @@
+"""Every setting with its type, unit and sentence; a value comes from defaults < file < environment < flags.
+
+The dataclasses are the only table of settings: the commented `mlhost.toml`, the variables, the flags and the
+checks are made from it. Nothing here reads `os.environ` or makes a folder: whoever uses a value does.
+"""
+
+# ruff: noqa: RUF009  (`setting` is `dataclasses.field` with a sentence)
+
+from __future__ import annotations
+
+import difflib
+import json
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields
+from itertools import chain
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar, get_type_hints
+
+import msgspec
+from msgspec import Meta
+
+from mlhost.errors import Invalid
+
+FILE_NAME = "mlhost.toml"
+PREFIX = "MLHOST_"
+_LONGEST_SECONDS = 10 * 365 * 24 * 3600  # ten years: also keeps infinity out
+
+Count = Annotated[int, Meta(ge=1, le=1_000_000)]
+CountOrNone = Annotated[int, Meta(ge=0, le=1_000_000)]
+Size = Annotated[int, Meta(ge=1, le=2**63 - 1)]
+SizeOrNone = Annotated[int, Meta(ge=0, le=2**63 - 1)]  # the top is what setrlimit takes
+Seconds = Annotated[float, Meta(gt=0, le=_LONGEST_SECONDS)]
+WholeSeconds = Annotated[int, Meta(ge=1, le=_LONGEST_SECONDS)]
+Text = Annotated[str, Meta(min_length=1)]
+Texts = tuple[Text, ...]
+
+T = TypeVar("T")
+
+
+def setting(default: T, sentence: str) -> T:
+    """A dataclass field that carries its sentence; typed as its default, so that mypy compares the two."""
+    return field(default=default, metadata={"sentence": sentence})
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """The socket, and how long a connection may take."""
+
+    host: Text = setting("127.0.0.1", "Address to listen on; 0.0.0.0 is every IPv4 address of this machine.")
+    port: Annotated[int, Meta(ge=0, le=65535)] = setting(12800, "Port to listen on; 0 takes any free one.")
+    data: str = setting("", "Folder of the store; empty means the user's data folder of this platform.")
+    max_body_bytes: Size = setting(536_870_912, "Largest request body in bytes (512 MiB).")
+    header_seconds: Seconds = setting(10.0, "Seconds a client has to send the header of a request.")
+    body_seconds: Seconds = setting(30.0, "Longest silence in seconds while the body of a request is read.")
+    keepalive_seconds: Seconds = setting(75.0, "Seconds an idle connection is kept open for a next request.")
+    drain_seconds: Seconds = setting(30.0, "Seconds that running requests get to finish after SIGTERM.")
+
+
+@dataclass(frozen=True, slots=True)
+class Auth:
+    """How long tokens live."""
+
+    access_seconds: WholeSeconds = setting(3600, "Seconds an access token is good for (1 hour).")
+    refresh_idle_seconds: WholeSeconds = setting(
+        1_209_600, "Seconds after which an unused refresh token ends (14 days)."
+    )
+    refresh_max_seconds: WholeSeconds = setting(
+        7_776_000, "Seconds after which one must sign in again, refreshed or not (90 days)."
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """What workers find when they start."""
+
+    preload: Texts = setting(
+        (
+            "numpy",
+            "pandas",
+            "scipy.sparse",
+            "sklearn.datasets",
+            "sklearn.ensemble",
+            "sklearn.linear_model",
+            "sklearn.model_selection",
+            "sklearn.neighbors",
+            "sklearn.pipeline",
+            "sklearn.preprocessing",
+            "sklearn.svm",
+        ),
+        "Modules the template process imports before it forks workers; missing ones are skipped.",
+    )
+    threads: Count = setting(1, "BLAS and OpenMP threads per worker.")
+    environment: Texts = setting((), "Names of further environment variables that workers may see.")
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one worker and one call may use."""
+
+    memory_bytes: SizeOrNone = setting(4_294_967_296, "Memory one worker may use in bytes (4 GiB); 0 = no limit.")
+    execute_seconds: Seconds = setting(3600.0, "Longest run of one execute call in seconds (1 hour).")
+    score_seconds: Seconds = setting(60.0, "Longest run of one service call in seconds.")
+
+
+@dataclass(frozen=True, slots=True)
+class Sessions:
+    """Interactive sessions."""
+
+    max: Count = setting(80, "Sessions that may be open at once.")
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """The warm workers of each service version."""
+
+    workers: Count = setting(2, "Warm workers per service version, at most.")
+    queue: CountOrNone = setting(1000, "Calls that may wait per service version; more are refused as busy.")
+
+
+@dataclass(frozen=True, slots=True)
+class Logs:
+    """What is logged, and in which form."""
+
+    level: Literal["debug", "info", "warning", "error", "critical"] = setting(
+        "info", "Lowest severity that is logged: debug, info, warning, error or critical."
+    )
+    format: Literal["auto", "text", "json"] = setting(
+        "auto", "Form of a log line: text, json, or auto for text on a terminal and json elsewhere."
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """All settings, a section a field."""
+
+    server: Server = field(default_factory=Server)
+    auth: Auth = field(default_factory=Auth)
+    runtime: Runtime = field(default_factory=Runtime)
+    limits: Limits = field(default_factory=Limits)
+    sessions: Sessions = field(default_factory=Sessions)
+    pool: Pool = field(default_factory=Pool)
+    logs: Logs = field(default_factory=Logs)
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One row of the table of settings."""
+
+    section: str
+    name: str
+    kind: Any  # a type, as msgspec.convert takes it
+    default: object
+    sentence: str
+
+    @property
+    def key(self) -> str:
+        """The dotted name: `server.port`."""
+        return f"{self.section}.{self.name}"
+
+    @property
+    def variable(self) -> str:
+        """The environment variable that sets it: `MLHOST_SERVER_PORT`."""
+        return f"{PREFIX}{self.section}_{self.name}".upper()
+
+    @property
+    def flag(self) -> str:
+        """How a command that offers it as a flag spells it: `--port`."""
+        return "--" + self.name.replace("_", "-")
+
+
+def _settings() -> Iterator[Setting]:
+    for section, record in SECTIONS.items():
+        kinds = get_type_hints(record, include_extras=True)
+        for row in fields(record):
+            yield Setting(section, row.name, kinds[row.name], row.default, row.metadata["sentence"])
+
+
+SECTIONS: dict[str, Any] = get_type_hints(Config)
+SETTINGS: dict[str, Setting] = {row.key: row for row in _settings()}
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """The settings in force, and for each dotted key where its value came from."""
+
+    config: Config
+    origins: Mapping[str, str]
+
+    def value(self, key: str) -> object:
+        """The value of a dotted key; KeyError if there is no such setting."""
+        row = SETTINGS[key]
+        return getattr(getattr(self.config, row.section), row.name)
+
+
+class Given(NamedTuple):
+    """A value as written, not yet checked; text from a shell may stand for a number or a list."""
+
+    key: str
+    value: object
+    origin: str
+    from_shell: bool
+
+
+def load(file: Path | None, environ: Mapping[str, str], flags: Mapping[str, object]) -> Loaded:
+    """The settings in force; Invalid if a key is unknown or a value does not fit, even an overridden one.
+
+    Without `file` an `mlhost.toml` in the current directory is read if there is one. `flags` are keyed by
+    dotted key; None means not given.
+    """
+    values: dict[str, dict[str, object]] = {section: {} for section in SECTIONS}
+    origins = dict.fromkeys(SETTINGS, "default")
+    for given in chain(_from_file(file), _from_environment(environ), _from_flags(flags)):
+        row = SETTINGS.get(given.key)
+        if row is None:
+            raise _unknown(given.key, given.origin)
+        values[row.section][row.name] = _checked(row, given)
+        origins[row.key] = given.origin
+    config = Config(**{section: record(**values[section]) for section, record in SECTIONS.items()})
+    return Loaded(config, origins)
+
+
+def template() -> str:
+    """The text of `config/mlhost.toml`: every setting with its sentence, commented out at its default."""
+    return "\n".join([_TEMPLATE_HEAD, *(_template_section(section) for section in SECTIONS)])
+
+
+def toml_value(value: object) -> str:
+    """A setting's value as TOML; strings are written as in JSON, which TOML reads the same."""
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _from_file(file: Path | None) -> Iterator[Given]:
+    path = file or Path(FILE_NAME)
+    if file is None and not path.is_file():
+        return
+    origin = f"file {path}"
+    for section, table in _read(path).items():
+        if section not in SECTIONS:
+            raise _unknown(section, origin)
+        if not isinstance(table, dict):
+            raise Invalid(f"{section}: a section, to be written [{section}] ({origin})", field=section, origin=origin)
+        for name, value in table.items():
+            yield Given(f"{section}.{name}", value, origin, from_shell=False)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise Invalid(f"file {path} cannot be read: {error.strerror}") from error
+    except ValueError as error:  # not UTF-8, or not TOML
+        raise Invalid(f"file {path} is not TOML: {error}") from error
+
+
+def _from_environment(environ: Mapping[str, str]) -> Iterator[Given]:
+    for variable, text in environ.items():
+        section, _, name = variable.removeprefix(PREFIX).lower().partition("_")
+        if variable.startswith(PREFIX) and section in SECTIONS and name:
+            yield Given(f"{section}.{name}", text, variable, from_shell=True)
+
+
+def _from_flags(flags: Mapping[str, object]) -> Iterator[Given]:
+    for key, value in flags.items():
+        if value is not None:
+            origin = SETTINGS[key].flag if key in SETTINGS else "flags"
+            yield Given(key, value, origin, from_shell=True)
+
+
+def _checked(row: Setting, given: Given) -> object:
+    value = given.value
+    if given.from_shell and isinstance(value, str) and isinstance(row.default, tuple):
+        value = [part.strip() for part in value.split(",") if part.strip()]
+    try:
+        return msgspec.convert(value, row.kind, strict=not given.from_shell)
+    except msgspec.ValidationError as error:
+        raise Invalid(
+            f"{row.key} = {given.value!r} ({given.origin}): {error}. {row.sentence}",
+            field=row.key,
+            origin=given.origin,
+        ) from error
+
+
+def _unknown(key: str, origin: str) -> Invalid:
+    name = key.rpartition(".")[2]
+    elsewhere = [known for known in SETTINGS if known.endswith(f".{name}")]
+    likely = elsewhere or difflib.get_close_matches(key, [*SECTIONS, *SETTINGS], n=1)
+    hint = f"; did you mean {likely[0]}?" if likely else ""
+    return Invalid(f"{key}: no such setting ({origin}){hint}", field=key, origin=origin)
+
+
+_TEMPLATE_HEAD = f"""\
+# Settings of mlhost. Each is commented out at its default: take off the "#" and change the value.
+#
+# A flag (--port) counts before the environment ({PREFIX}<SECTION>_<NAME>, such as {PREFIX}SERVER_PORT; commas
+# separate the items of a list), the environment before this file, and this file before the defaults. The file
+# is the one named by --config, else {FILE_NAME} in the current directory.
+# `mlhost config show --origin` tells where each value came from.
+"""
+
+
+def _template_section(section: str) -> str:
+    rows = [row for row in SETTINGS.values() if row.section == section]
+    return f"[{section}]\n" + "".join(f"# {row.sentence}\n#{row.name} = {toml_value(row.default)}\n" for row in rows)

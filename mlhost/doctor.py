@@ -1,0 +1,99 @@
+"""The doctor: looks at a data folder, the versions and the store, and says what is wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.metadata
+import importlib.util
+import platform
+import shutil
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from mlhost import __version__
+from mlhost.config import Config
+from mlhost.errors import Conflict, MlhostError
+from mlhost.store import Store
+from mlhost.store.blobs import Blobs
+from mlhost.store.folder import DataFolder
+
+PACKAGES = ("aiohttp", "uvloop", "aiosqlite", "msgpack", "msgspec", "cloudpickle", "dill", "joserfc", "argon2-cffi")
+SCORING_PACKAGES = ("numpy", "pandas", "scikit-learn")
+# From 3.51.3 on a race of two writers in WAL mode can no longer damage a database; mlhost never has two.
+SAFE_SQLITE = (3, 51, 3)
+LOW_SPACE_BYTES = 1 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing looked at."""
+
+    subject: str
+    told: str
+    is_problem: bool = False
+
+    def line(self) -> str:
+        """As it is printed."""
+        return f"{'PROBLEM' if self.is_problem else 'ok':<8}{self.subject}: {self.told}"
+
+
+async def examine(config: Config, path: Path) -> list[Finding]:
+    """Everything worth telling, problems among it."""
+    return [*_versions(), *_preload(config), *_space(path), *(await _folder(path))]
+
+
+def _versions() -> Iterator[Finding]:
+    yield Finding("mlhost", __version__)
+    yield Finding("Python", platform.python_version())
+    note = "" if sqlite3.sqlite_version_info >= SAFE_SQLITE else " (never open the database with a second writer)"
+    yield Finding("SQLite", sqlite3.sqlite_version + note)
+    for package in PACKAGES:
+        yield _version(package, "it is missing: reinstall mlhost", is_problem=True)
+    for package in SCORING_PACKAGES:
+        yield _version(package, "not installed: pip install 'mlhost[ml]' if your code needs it", is_problem=False)
+
+
+def _version(package: str, if_missing: str, *, is_problem: bool) -> Finding:
+    try:
+        return Finding(package, importlib.metadata.version(package))
+    except importlib.metadata.PackageNotFoundError:
+        return Finding(package, if_missing, is_problem)
+
+
+def _preload(config: Config) -> Iterator[Finding]:
+    tops = {module.partition(".")[0] for module in config.runtime.preload}
+    missing = sorted(top for top in tops if importlib.util.find_spec(top) is None)
+    told = f"not installed and skipped: {', '.join(missing)}" if missing else "all installed"
+    yield Finding("runtime.preload", told)
+
+
+def _space(path: Path) -> Iterator[Finding]:
+    existing = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
+    free = shutil.disk_usage(existing).free
+    yield Finding("free space", f"{free / 2**30:.1f} GiB", is_problem=free < LOW_SPACE_BYTES)
+
+
+async def _folder(path: Path) -> list[Finding]:
+    if not await asyncio.to_thread(path.exists):
+        return [Finding("data folder", f"{path} does not exist yet; the first start makes it")]
+    try:
+        with DataFolder.open(path) as folder:
+            return [Finding("data folder", f"{path} is free and its key is in order"), *(await _store(folder))]
+    except Conflict as held:
+        return [Finding("data folder", f"{held.message}; the store is checked when that server is stopped")]
+    except MlhostError as fault:
+        return [Finding("data folder", fault.message, is_problem=True)]
+
+
+async def _store(folder: DataFolder) -> list[Finding]:
+    store = await Store.open(folder.database)
+    try:
+        faults = await store.check()
+        damaged = await Blobs(store, folder.key("blobs")).check()
+    finally:
+        await store.close()
+    findings = [Finding("store", fault, is_problem=True) for fault in faults]
+    findings += [Finding("snapshot bytes", fault, is_problem=True) for fault in damaged]
+    return findings or [Finding("store", "whole, and every snapshot's bytes verify")]

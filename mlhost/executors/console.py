@@ -1,0 +1,47 @@
+"""The console of one worker, on the host's side: bounded text that can be read while code runs."""
+
+from __future__ import annotations
+
+import codecs
+
+MAX_BYTES = 10 * 1024 * 1024  # kept per run
+NOTICE = "\n[mlhost: output beyond 10 MB is not kept]\n"
+
+
+class Console:
+    """What a worker printed since the console was last cleared."""
+
+    def __init__(self) -> None:
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._parts: list[str] = []
+        self._bytes = 0
+
+    def write(self, printed: bytes) -> None:
+        """Keep what was printed, up to the bound; the first byte beyond it leaves a notice instead."""
+        if self._bytes >= MAX_BYTES:
+            return
+        kept = printed[: MAX_BYTES - self._bytes]
+        self._bytes += len(kept)
+        self._parts.append(self._decoder.decode(kept))
+        if self._bytes >= MAX_BYTES:
+            self._parts.append(NOTICE)
+
+    @property
+    def text(self) -> str:
+        """All of it."""
+        if len(self._parts) > 1:
+            self._parts = ["".join(self._parts)]
+        return self._parts[0] if self._parts else ""
+
+    def clear(self) -> None:
+        """Forget it, before the next run."""
+        if self._parts:
+            self._decoder.reset()
+            self._parts = []
+            self._bytes = 0
+
+    def take(self) -> str:
+        """All of it, and forget it."""
+        text = self.text
+        self.clear()
+        return text

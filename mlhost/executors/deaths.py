@@ -1,0 +1,39 @@
+"""How a worker died, in words, from what the system says of it."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+MEANINGS = {
+    signal.SIGSEGV: "it crashed with a segmentation fault, most likely in a compiled extension or a foreign pickle",
+    signal.SIGABRT: "it aborted",
+    signal.SIGBUS: "it crashed with a bus error",
+    signal.SIGFPE: "it crashed with an arithmetic fault",
+    signal.SIGILL: "it crashed on an illegal instruction",
+    signal.SIGXCPU: "it used up its processor time",
+    signal.SIGXFSZ: "it wrote a file larger than allowed",
+}
+NEAR_LIMIT = 0.8  # of the memory limit at its peak: then a kill is probably about memory
+
+
+def describe(status: int, peak_bytes: int, memory_bytes: int) -> str:
+    """One sentence from a wait status, the peak resident memory and the memory limit (0 = none), both in bytes."""
+    code = os.waitstatus_to_exitcode(status)
+    if code >= 0:
+        return f"its code ended the process with exit status {code}"
+    number = -code
+    if number == signal.SIGKILL:
+        return _killed(peak_bytes, memory_bytes)
+    said = MEANINGS.get(signal.Signals(number), "it was ended by a signal")
+    return f"{said} ({signal.Signals(number).name})"
+
+
+def _killed(peak_bytes: int, memory_bytes: int) -> str:
+    peak = f"peak memory {peak_bytes / 2**30:.2f} GiB"
+    if not memory_bytes:
+        return f"it was killed from outside (SIGKILL), {peak}: probably out of memory"
+    limit = f"{peak} of {memory_bytes / 2**30:.2f} GiB allowed"
+    if peak_bytes > NEAR_LIMIT * memory_bytes:
+        return f"it was killed (SIGKILL), {limit}: probably out of memory"
+    return f"it was killed from outside (SIGKILL), {limit}"

@@ -1,0 +1,114 @@
+"""Frames between host and worker: a four-byte length, then a msgpack document.
+
+A request is [number, function, arguments], a reply [number, error or None, result]. The length a worker announces is
+bounded and never trusted with an allocation: the host's buffer grows as the bytes arrive.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import msgpack
+
+from mlhost.errors import Invalid
+
+LENGTH = struct.Struct("!I")
+MAX_FRAME_BYTES = 2**31  # of one frame, in either direction
+FIRST_BUFFER_BYTES = 64 * 1024  # most frames fit; a larger one grows it
+
+
+def pack(document: Any) -> bytes:
+    """The document as one frame; Invalid if it is too large for one."""
+    try:
+        body: bytes = msgpack.packb(document, unicode_errors="surrogatepass")
+    except ValueError as fault:  # msgpack's own bounds, 4 GiB - 1 for one value
+        raise Invalid(f"The data cannot travel in one message: {fault}") from None
+    if len(body) > MAX_FRAME_BYTES:
+        raise Invalid(f"{len(body)} bytes are too many for one message of at most {MAX_FRAME_BYTES}.")
+    return LENGTH.pack(len(body)) + body
+
+
+def unpack(body: bytes | memoryview) -> Any:
+    """The document in a frame's body; ValueError if it is not msgpack."""
+    return msgpack.unpackb(body, strict_map_key=False, unicode_errors="surrogatepass")
+
+
+def frames(channel: socket.socket) -> Iterator[Any]:
+    """The documents arriving on a blocking socket, until its other end closes."""
+    with channel.makefile("rb") as stream:
+        while len(head := stream.read(LENGTH.size)) == LENGTH.size:
+            (length,) = LENGTH.unpack(head)
+            body = stream.read(length)
+            if len(body) < length:
+                return
+            yield unpack(body)
+
+
+class FrameProtocol(asyncio.BufferedProtocol):
+    """The host's end: hands each document to `on_document`, and calls `on_end` once when the stream is over.
+
+    A stream that holds anything but frames is ended at once.
+    """
+
+    def __init__(self, on_document: Callable[[Any], None], on_end: Callable[[], None]) -> None:
+        self._on_document = on_document
+        self._on_end = on_end
+        self._buffer = bytearray(FIRST_BUFFER_BYTES)
+        self._filled = 0
+        self._transport: asyncio.BaseTransport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep the transport, to end it if what arrives makes no sense."""
+        self._transport = transport
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """The free part of the buffer, made larger when it is full."""
+        del sizehint
+        if self._filled == len(self._buffer):
+            self._resize(2 * len(self._buffer))
+        return memoryview(self._buffer)[self._filled :]
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Take every frame that is complete."""
+        self._filled += nbytes
+        try:
+            self._take_frames()
+        except ValueError:
+            if self._transport is not None:
+                self._transport.close()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Tell that no more will come."""
+        del exc
+        self._on_end()
+
+    def _take_frames(self) -> None:
+        start = 0
+        while self._filled - start >= LENGTH.size:
+            (length,) = LENGTH.unpack_from(self._buffer, start)
+            body = start + LENGTH.size
+            if length > MAX_FRAME_BYTES:
+                raise ValueError("not a frame")
+            if self._filled < body + length:
+                break
+            document = unpack(memoryview(self._buffer)[body : body + length])
+            start = body + length
+            self._on_document(document)
+        if start:
+            self._drop(start)
+
+    def _drop(self, count: int) -> None:
+        rest = self._buffer[count : self._filled]
+        self._buffer[: len(rest)] = rest
+        self._filled = len(rest)
+        if not rest and len(self._buffer) > FIRST_BUFFER_BYTES:
+            self._buffer = bytearray(FIRST_BUFFER_BYTES)
+
+    def _resize(self, size: int) -> None:
+        larger = bytearray(size)
+        larger[: self._filled] = self._buffer  # the old one may still be lent out, so it is not resized in place
+        self._buffer = larger

@@ -1,0 +1,136 @@
+"""The host: everything a server is made of, opened in order and closed in reverse; usable without HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from mlhost.auth.passwords import Passwords, generate
+from mlhost.auth.principal import Role
+from mlhost.auth.tokens import Lifetimes, Tokens
+from mlhost.auth.users import Users
+from mlhost.config import Config
+from mlhost.errors import MlhostError
+from mlhost.executors import Executor
+from mlhost.executors.canary import Canary
+from mlhost.executors.process import ProcessExecutor, ProcessSettings
+from mlhost.services import PoolSettings, Services
+from mlhost.sessions import Sessions
+from mlhost.snapshots import Snapshots
+from mlhost.store import Store
+from mlhost.store.blobs import Blobs
+from mlhost.store.folder import DataFolder
+
+log = logging.getLogger(__name__)
+
+ADMIN = "admin"
+PASSWORD_FILE = "admin-password"  # noqa: S105 - the file's name, in the data folder
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """One server without its face."""
+
+    config: Config
+    folder: DataFolder
+    store: Store
+    executor: Executor
+    canary: Canary
+    users: Users
+    tokens: Tokens
+    sessions: Sessions
+    snapshots: Snapshots
+    services: Services
+
+
+@asynccontextmanager
+async def open_host(config: Config, folder: DataFolder, passwords: Passwords | None = None) -> AsyncIterator[Host]:
+    """A host on a data folder; its workers are gone when it closes."""
+    async with AsyncExitStack() as stack:
+        store = await Store.open(folder.database)
+        stack.push_async_callback(store.close)
+        blobs = Blobs(store, folder.key("blobs"))
+
+        executor = ProcessExecutor(folder.work, _process_settings(config))
+        stack.push_async_callback(executor.close)
+        await executor.start()
+        canary = Canary(executor)
+        stack.push_async_callback(canary.close)
+
+        passwords = passwords or Passwords()
+        stack.callback(passwords.close)
+        users = Users(store, passwords)
+        tokens = Tokens(store, users, folder.key("tokens"), _lifetimes(config))
+
+        sessions = Sessions(executor, most=config.sessions.max, execute_seconds=config.limits.execute_seconds)
+        stack.push_async_callback(sessions.close_all)
+        snapshots = Snapshots(store, blobs, sessions)
+        services = Services(store, blobs, executor, snapshots, _pool_settings(config))
+        stack.push_async_callback(services.close)
+        await services.load()
+        yield Host(config, folder, store, executor, canary, users, tokens, sessions, snapshots, services)
+
+
+@dataclass(frozen=True, slots=True)
+class Admin:
+    """The first user; `password` is known only when it was set or made just now."""
+
+    password: str | None
+    is_new: bool
+    password_file: Path
+
+
+async def ensure_admin(host: Host, given: str | None) -> Admin:
+    """See to it that there is an Owner to log in with.
+
+    On a first start `admin` is created, with the `given` password or else a random one, which is also left in a 0600
+    file of the data folder. On later starts a `given` password replaces admin's; without one nothing changes.
+    """
+    file = host.folder.path / PASSWORD_FILE
+    if not await host.users.list():
+        password = given or generate()
+        await host.users.add(ADMIN, password, Role.OWNER)
+        if given is None:
+            await asyncio.to_thread(_write_private, file, password)
+        return Admin(password, is_new=True, password_file=file)
+    if given is not None and not await _fits(host, given):
+        await host.users.set_password(ADMIN, given)
+        await asyncio.to_thread(file.unlink, missing_ok=True)
+    return Admin(given, is_new=False, password_file=file)
+
+
+async def _fits(host: Host, password: str) -> bool:
+    try:
+        await host.users.sign_in(ADMIN, password)
+    except MlhostError:
+        return False
+    return True
+
+
+def _write_private(path: Path, text: str) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(text + "\n")
+
+
+def _process_settings(config: Config) -> ProcessSettings:
+    return ProcessSettings(
+        preload=config.runtime.preload,
+        threads=config.runtime.threads,
+        environment=config.runtime.environment,
+        memory_bytes=config.limits.memory_bytes,
+    )
+
+
+def _pool_settings(config: Config) -> PoolSettings:
+    return PoolSettings(config.pool.workers, config.pool.queue, config.limits.score_seconds)
+
+
+def _lifetimes(config: Config) -> Lifetimes:
+    auth = config.auth
+    return Lifetimes(auth.access_seconds, auth.refresh_idle_seconds, auth.refresh_max_seconds)

@@ -1,0 +1,114 @@
+"""The door: one table, route -> permission, and the check of every request against it.
+
+A route without a row here stops the start, so that none is ever open by oversight.
+"""
+
+from __future__ import annotations
+
+import enum
+
+from aiohttp import web
+
+from mlhost.auth.principal import Principal, Role
+from mlhost.errors import Forbidden, Unauthenticated
+from mlhost.http.errors import Handler
+from mlhost.http.keys import HOST, WHO
+
+
+class Permission(enum.Enum):
+    """Who may call a route; the verbs themselves decide about a particular thing."""
+
+    ANYONE = None
+    ANY_ROLE = Role.READER
+    PUBLISH = Role.CONTRIBUTOR
+    ADMINISTER = Role.OWNER
+
+
+ANYONE, ANY_ROLE, PUBLISH, ADMINISTER = Permission
+SCORING = ("POST", "/api/{name}/{version}")
+
+PERMISSIONS: dict[tuple[str, str], Permission] = {
+    ("GET", "/livez"): ANYONE,
+    ("GET", "/readyz"): ANYONE,
+    ("GET", "/status"): ANY_ROLE,
+    ("POST", "/login"): ANYONE,
+    ("POST", "/login/refreshToken"): ANYONE,
+    ("DELETE", "/login/refreshToken"): ANYONE,
+    ("DELETE", "/login/refreshToken/{refreshToken}"): ANYONE,
+    ("GET", "/sessions"): ANY_ROLE,
+    ("POST", "/sessions"): ANY_ROLE,
+    ("DELETE", "/sessions/{id}"): ANY_ROLE,
+    ("DELETE", "/sessions/{id}/force"): ANY_ROLE,
+    ("POST", "/sessions/{id}/execute"): ANY_ROLE,
+    ("POST", "/sessions/{id}/cancel"): ANY_ROLE,
+    ("GET", "/sessions/{id}/console-output"): ANY_ROLE,
+    ("GET", "/sessions/{id}/history"): ANY_ROLE,
+    ("GET", "/sessions/{id}/files"): ANY_ROLE,
+    ("POST", "/sessions/{id}/files"): ANY_ROLE,
+    ("GET", "/sessions/{id}/files/{fileName}"): ANY_ROLE,
+    ("DELETE", "/sessions/{id}/files/{fileName}"): ANY_ROLE,
+    ("GET", "/sessions/{id}/workspace"): ANY_ROLE,
+    ("GET", "/sessions/{id}/workspace/{objectName}"): ANY_ROLE,
+    ("POST", "/sessions/{id}/workspace/{objectName}"): ANY_ROLE,
+    ("DELETE", "/sessions/{id}/workspace/{objectName}"): ANY_ROLE,
+    ("POST", "/sessions/{id}/snapshot"): ANY_ROLE,
+    ("POST", "/sessions/{id}/loadsnapshot/{snapshotId}"): ANY_ROLE,
+    ("GET", "/snapshots"): ANY_ROLE,
+    ("GET", "/snapshots/{id}"): ANY_ROLE,
+    ("DELETE", "/snapshots/{id}"): ANY_ROLE,
+    ("GET", "/services"): ANY_ROLE,
+    ("GET", "/services/{name}"): ANY_ROLE,
+    ("POST", "/services/{name}"): PUBLISH,
+    ("GET", "/services/{name}/{version}"): ANY_ROLE,
+    ("POST", "/services/{name}/{version}"): PUBLISH,
+    ("PATCH", "/services/{name}/{version}"): PUBLISH,
+    ("DELETE", "/services/{name}/{version}"): PUBLISH,
+    ("POST", "/realtime-services/{name}"): PUBLISH,
+    ("POST", "/realtime-services/{name}/{version}"): PUBLISH,
+    ("PATCH", "/realtime-services/{name}/{version}"): PUBLISH,
+    ("GET", "/services/{name}/{version}/pool"): ANY_ROLE,
+    ("POST", "/services/{name}/{version}/pool"): PUBLISH,
+    ("DELETE", "/services/{name}/{version}/pool"): PUBLISH,
+    ("GET", "/computenodes"): ANY_ROLE,
+    ("POST", "/computenodes"): ADMINISTER,
+    ("PUT", "/computenodes"): ADMINISTER,
+    ("DELETE", "/computenodes"): ADMINISTER,
+    SCORING: ANY_ROLE,
+    ("GET", "/api/{name}/{version}/swagger.json"): ANY_ROLE,
+    ("POST", "/api/{name}/{version}/batch"): ANY_ROLE,
+    ("GET", "/api/{name}/{version}/batch"): ANY_ROLE,
+    ("GET", "/api/{name}/{version}/batch/{executionId}"): ANY_ROLE,
+    ("DELETE", "/api/{name}/{version}/batch/{executionId}"): ANY_ROLE,
+    ("GET", "/api/{name}/{version}/batch/{executionId}/{index}/files"): ANY_ROLE,
+    ("GET", "/api/{name}/{version}/batch/{executionId}/{index}/files/{fileName}"): ANY_ROLE,
+}
+
+
+def check_complete(app: web.Application) -> None:
+    """Stop the start if a route has no row in the table, or a row no route."""
+    routes = {(route.method, route.resource.canonical) for route in app.router.routes() if route.resource}
+    if routes != PERMISSIONS.keys():
+        faults = sorted(" ".join(row) for row in routes ^ PERMISSIONS.keys())
+        raise RuntimeError(f"routes and their permissions do not match: {', '.join(faults)}")
+
+
+@web.middleware
+async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Let the request through if its token's owner has the role the route asks for."""
+    resource = request.match_info.route.resource
+    if resource is None:  # no such route: there is nothing to guard, and the handler says so
+        return await handler(request)
+    permission = PERMISSIONS[request.method, resource.canonical]
+    if permission is not ANYONE:
+        request[WHO] = who = await _who(request)
+        if who.role < permission.value:
+            raise Forbidden(f"Your role, {who.role.title}, does not allow this.")
+    return await handler(request)
+
+
+async def _who(request: web.Request) -> Principal:
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not token:
+        raise Unauthenticated("Log in with POST /login and send the header Authorization: Bearer <access_token>.")
+    tokens = request.app[HOST].tokens
+    return tokens.remembered(token) or await tokens.check(token)

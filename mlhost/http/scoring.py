@@ -1,0 +1,19 @@
+"""Consuming a service: the HTTP side of the hot path (contract section 1.3)."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from mlhost.http.exchange import body, json_bytes
+from mlhost.http.keys import HOST
+from mlhost.scoring import score
+
+routes = web.RouteTableDef()
+
+
+@routes.post("/api/{name}/{version}")
+async def consume(request: web.Request) -> web.Response:
+    """One call of a published version."""
+    match = request.match_info
+    ready = request.app[HOST].services.ready(match["name"], match["version"])
+    return json_bytes(await score(ready, await body(request)))

@@ -1,0 +1,135 @@
+"""Listening: the socket, the deadline of every header, and an end that lets running requests finish."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from aiohttp import web
+
+from mlhost.config import Config
+from mlhost.errors import Unavailable
+from mlhost.host import Host
+from mlhost.http.app import create_app
+from mlhost.http.keys import DRAINING
+
+BACKLOG = 1024  # connections the kernel holds until they are accepted
+LINGERING_SECONDS = 10.0  # that the rest of a refused body is read, so that its sender gets to see the answer
+
+
+@asynccontextmanager
+async def serve(host: Host) -> AsyncIterator[str]:
+    """Answer requests inside the block; yields the server's URL.
+
+    On leaving: /readyz answers 503, the socket is closed, requests that run get `server.drain_seconds`.
+    """
+    config = host.config
+    app = create_app(host)
+    runner = web.AppRunner(
+        app,
+        access_log=None,  # `errors.middleware` writes ours
+        keepalive_timeout=config.server.keepalive_seconds,
+        shutdown_timeout=config.server.drain_seconds,
+    )
+    await runner.setup()
+    try:
+        listener = _listen(config)
+        await _Site(runner, listener, config).start()
+        yield _url(config, listener)
+    finally:
+        app[DRAINING].append(True)
+        await runner.cleanup()
+
+
+class _Connection(web.RequestHandler):
+    """A connection that must deliver its header in time: aiohttp itself waits for ever.
+
+    On a kept connection the beginning of a next header may arrive in one piece with the request before; then it is
+    `server.keepalive_seconds` that bounds the wait.
+    """
+
+    __slots__ = ("_header_seconds", "_header_timer")
+
+    def __init__(self, server: web.Server, header_seconds: float, **options: Any) -> None:
+        super().__init__(server, **options)
+        self._header_seconds = header_seconds
+        self._header_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self._expect_header()
+
+    def data_received(self, data: bytes) -> None:
+        seen = self._request_count
+        super().data_received(data)
+        if self._request_count != seen:
+            self._forget_header()
+        elif self._current_request is None and self._header_timer is None:
+            self._expect_header()  # the first part of the next header on a kept connection
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self._forget_header()
+        super().connection_lost(exc)
+
+    def _expect_header(self) -> None:
+        self._header_timer = self._loop.call_later(self._header_seconds, self.force_close)
+
+    def _forget_header(self) -> None:
+        if self._header_timer is not None:
+            self._header_timer.cancel()
+            self._header_timer = None
+
+
+class _Site(web.BaseSite):
+    """Accepts on a bound socket, with our kind of connection."""
+
+    __slots__ = ("_config", "_socket")
+
+    def __init__(self, runner: web.AppRunner, listener: socket.socket, config: Config) -> None:
+        super().__init__(runner, backlog=BACKLOG)
+        self._socket = listener
+        self._config = config
+
+    @property
+    def name(self) -> str:
+        """The address, as aiohttp's messages show it."""
+        return _url(self._config, self._socket)
+
+    async def start(self) -> None:
+        """Begin to accept."""
+        await super().start()
+        loop = asyncio.get_running_loop()
+        server = self._runner.server
+        assert server is not None
+
+        def connect() -> _Connection:
+            return _Connection(
+                server,
+                self._config.server.header_seconds,
+                loop=loop,
+                access_log=None,
+                keepalive_timeout=self._config.server.keepalive_seconds,
+                lingering_time=min(LINGERING_SECONDS, self._config.server.body_seconds),
+            )
+
+        self._server = await loop.create_server(connect, sock=self._socket, backlog=self._backlog)
+
+
+def _listen(config: Config) -> socket.socket:
+    host, port = config.server.host, config.server.port
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=BACKLOG)
+    except OSError as fault:
+        raise Unavailable(
+            f"Cannot listen on {host} port {port}: {fault.strerror}. Is another server running there? "
+            "Choose another port with --port, or 0 for any that is free."
+        ) from fault
+
+
+def _url(config: Config, listener: socket.socket) -> str:
+    host = f"[{config.server.host}]" if ":" in config.server.host else config.server.host
+    return f"http://{host}:{listener.getsockname()[1]}"

@@ -1,0 +1,276 @@
+"""Running code: a session's block once, a published program many times.
+
+`execute` is one block in a living workspace. `prepare` compiles a service's code and runs its initCode once; `score`
+is one call of it: JSON bytes in, JSON bytes out (contract sections 1.3 and 5).
+"""
+
+from __future__ import annotations
+
+import ast
+import linecache
+import sys
+import time
+import traceback
+from base64 import b64encode
+from collections.abc import Iterable
+from pathlib import Path
+from types import CodeType, TracebackType
+from typing import TypedDict
+
+from mlhost import names
+from mlhost.errors import CodeFailed, Invalid
+from mlhost.params import jsontext
+from mlhost.params.signature import Signature
+from mlhost.runtime import capture
+from mlhost.runtime.interrupt import interruptible
+from mlhost.runtime.outcome import Outcome, Output
+from mlhost.runtime.workspace import Workspace, list_objects, look
+
+FOLDER_TICK_NS = 20_000_000  # file systems stamp times by the kernel's tick: 10 ms at most, doubled
+REMEMBERED_BLOCKS = 1000  # sources kept for tracebacks
+
+CodeBlocks = dict[str, CodeType]
+
+
+class ProgramSpec(TypedDict):
+    """What a service runs, as plain data."""
+
+    code: str
+    init_code: str
+    inputs: list[tuple[str, str]]  # name, type
+    outputs: list[tuple[str, str]]
+    files: list[str]  # output files to return
+
+
+# --- a session's block ---------------------------------------------------------------------------------------------
+
+
+def execute(workspace: Workspace, code: str, inputs: list[tuple[str, bytes]], outputs: list[str]) -> Outcome:
+    """Run one block of code in the workspace.
+
+    `inputs` are (name, JSON text) bound before the run, `outputs` names read after it. Whatever the code raises is
+    told in the outcome, with the traceback on the console.
+    """
+    for name, value in inputs:
+        workspace.objects[names.parameter_name(name, "inputParameters")] = jsontext.parse(value)
+    before = look(workspace.folder)
+    workspace.runs += 1
+    error = _run_block(workspace, code)
+    values: list[Output] = []
+    if not error:
+        values, error = _read_outputs(workspace, outputs)
+    capture.flush()
+    after = look(workspace.folder)
+    return Outcome(
+        error=error,
+        outputs=values,
+        changed_files=sorted(name for name, state in after.items() if before.get(name) != state),
+        objects=list_objects(workspace),
+        files=sorted(after),
+    )
+
+
+def _run_block(workspace: Workspace, code: str) -> str:
+    try:
+        compiled = _compile(code, f"<block {workspace.runs}>")
+        with interruptible():
+            exec(compiled, workspace.objects)  # noqa: S102 - what a session is for
+    except BaseException as failure:  # SystemExit and KeyboardInterrupt end the block, not the session
+        return _tell(failure)
+    return ""
+
+
+def _read_outputs(workspace: Workspace, wanted: Iterable[str]) -> tuple[list[Output], str]:
+    values: list[Output] = []
+    faults = []
+    for name in wanted:
+        try:
+            values.append(Output(name=name, value=jsontext.render(workspace.objects[name])))
+        except KeyError:
+            faults.append(f"output {name!r} was never assigned")
+        except Exception as fault:
+            faults.append(f"output {name!r} cannot be sent as JSON: {fault}")
+    return values, "; ".join(faults)
+
+
+# --- a service's program -------------------------------------------------------------------------------------------
+
+
+class Program:
+    """A service's code, compiled, with the namespace every call starts from.
+
+    All calls run in the workspace's one namespace, so that functions of the snapshot see the inputs as globals; after
+    each call it is put back to what it was when the program became ready. Objects that a call changes in place stay
+    changed: that is the price of not thawing the snapshot again for each call.
+    """
+
+    def __init__(self, workspace: Workspace, spec: ProgramSpec) -> None:
+        self.signature = Signature.of(spec["inputs"], spec["outputs"])
+        self.code = _compile_checked(spec["code"], "<code>")
+        self.init = _compile_checked(spec["init_code"], "<initCode>")
+        self.output_files = spec["files"]
+        inputs = {parameter.name for parameter in self.signature.inputs}
+        self.init_each_call = bool(inputs & _names_read(spec["init_code"]))
+        if not self.init_each_call:
+            self._run_init(workspace)
+        self._pristine = dict(workspace.objects)
+        self._files = _PristineFiles(workspace.folder, self.output_files)
+
+    def _run_init(self, workspace: Workspace) -> None:
+        try:
+            with interruptible():
+                exec(self.init, workspace.objects)  # noqa: S102 - what initCode is for
+        except BaseException as failure:
+            message = _tell(failure)
+            raise CodeFailed(f"initCode failed: {message}") from None
+        finally:
+            capture.flush()
+
+    def run(self, workspace: Workspace, body: bytes) -> bytes:
+        """One call: a JSON object of inputs -> a WebServiceResult; Invalid if the body does not fit the inputs."""
+        inputs = self.signature.decode(body)
+        objects = workspace.objects
+        outputs, error = b"{}", ""
+        try:
+            objects.update(inputs)
+            with interruptible():
+                if self.init_each_call:
+                    exec(self.init, objects)  # noqa: S102
+                exec(self.code, objects)  # noqa: S102 - what a service is for
+                outputs, error = self.signature.encode(objects)
+        except BaseException as failure:
+            outputs, error = b"{}", _tell(failure)
+        finally:
+            objects.clear()
+            objects.update(self._pristine)
+            capture.flush()
+        files, changed = self._files.collect()
+        return _result(error, outputs, files, changed)
+
+
+def prepare(workspace: Workspace, spec: ProgramSpec) -> None:
+    """Compile the program and run its initCode; CodeFailed says what does not compile or run."""
+    workspace.program = Program(workspace, spec)
+
+
+def score(workspace: Workspace, body: bytes) -> bytes:
+    """One call of the prepared program: JSON object of inputs -> WebServiceResult as JSON (contract section 1.3).
+
+    `consoleOutput` is the last property and empty: the host, which reads the console, fills it in.
+    """
+    if workspace.program is None:
+        raise Invalid("This worker has no program.")
+    return workspace.program.run(workspace, body)
+
+
+class _PristineFiles:
+    """Sees to it that the files of one call do not reach the next."""
+
+    def __init__(self, folder: Path, output_files: list[str]) -> None:
+        self._folder = folder
+        self._outputs = output_files
+        self._kept = {path: path.read_bytes() for name in output_files if (path := folder / name).is_file()}
+        self._names = {entry.name for entry in folder.iterdir()}
+        self._seen_ns: int | None = None
+
+    def collect(self) -> tuple[dict[str, bytes | None], list[str]]:
+        """The declared files as they are now (None if missing) and the new names; the folder is then put back."""
+        files: dict[str, bytes | None] = {name: self._read(name) for name in self._outputs}
+        changed = self._clean() if files or self._touched() else []
+        return files, changed
+
+    def _read(self, name: str) -> bytes | None:
+        path = self._folder / name
+        return path.read_bytes() if path.is_file() and not path.is_symlink() else None
+
+    def _touched(self) -> bool:
+        return self._folder.stat().st_mtime_ns != self._seen_ns
+
+    def _clean(self) -> list[str]:
+        new = sorted({entry.name for entry in self._folder.iterdir()} - self._names)
+        for name in new:
+            _remove(self._folder / name)
+        for path, content in self._kept.items():
+            path.write_bytes(content)
+        stamp = self._folder.stat().st_mtime_ns
+        # A change within the same tick would carry the same stamp: look again next time.
+        self._seen_ns = stamp if time.time_ns() - stamp > FOLDER_TICK_NS else None
+        return new
+
+
+def _remove(path: Path) -> None:
+    import shutil
+
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+ANSWER = b'{"success":%b,"errorMessage":%b,"changedFiles":%b,"outputFiles":%b,"outputParameters":%b,"consoleOutput":""}'
+PLAIN_ANSWER = ANSWER % (b"true", b'""', b"[]", b"{}", b"%b")  # nearly always there is nothing else to tell
+
+
+def _result(error: str, outputs: bytes, files: dict[str, bytes | None], changed: list[str]) -> bytes:
+    if not error and not files and not changed:
+        return PLAIN_ANSWER % outputs
+    encoded = {name: None if content is None else b64encode(content).decode() for name, content in files.items()}
+    success = b"false" if error else b"true"
+    told = (jsontext.render(error), jsontext.render(changed), jsontext.render(encoded))
+    return ANSWER % (success, *told, outputs)
+
+
+# --- compiling and telling -----------------------------------------------------------------------------------------
+
+
+def _compile(code: str, filename: str) -> CodeType:
+    """Compile a block; its source is remembered, so that tracebacks show the lines."""
+    while len(linecache.cache) > REMEMBERED_BLOCKS:
+        linecache.cache.pop(next(iter(linecache.cache)))
+    linecache.cache[filename] = (len(code), None, code.splitlines(keepends=True), filename)
+    return compile(code, filename, "exec", dont_inherit=True)
+
+
+def _compile_checked(code: str, filename: str) -> CodeType:
+    """Compile, or CodeFailed naming the line and column."""
+    try:
+        return _compile(code, filename)
+    except SyntaxError as fault:
+        place = f"line {fault.lineno}, column {fault.offset}" if fault.lineno else "somewhere"
+        raise CodeFailed(f"{filename.strip('<>')} does not compile: {fault.msg} ({place})") from None
+    except (ValueError, RecursionError, MemoryError) as fault:  # NUL bytes; nesting without end
+        raise CodeFailed(f"{filename.strip('<>')} does not compile: {fault or type(fault).__name__}") from None
+
+
+def _names_read(code: str) -> set[str]:
+    """Every variable the code mentions, at any depth."""
+    return {node.id for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Name)}
+
+
+def _tell(failure: BaseException) -> str:
+    """Print the traceback of user code to the console; return what it says last, "Type: message"."""
+    error = traceback.TracebackException(type(failure), failure, _users_part(failure.__traceback__))
+    try:
+        print("".join(error.format()), file=sys.stderr, end="")  # noqa: T201 - the console is where it belongs
+    except Exception:  # a stream of the user's own; the message below still goes out
+        capture.flush()
+    said = next(line for line in error.format_exception_only() if not line.startswith(" ")).strip()
+    if isinstance(failure, SyntaxError) and failure.lineno:
+        return f"{said} (line {failure.lineno})"
+    return f"{said}{_memory_note()}" if isinstance(failure, MemoryError) else said
+
+
+def _users_part(trace: TracebackType | None) -> TracebackType | None:
+    """The traceback without our own frames at its top."""
+    while trace and trace.tb_frame.f_code.co_filename == __file__:
+        trace = trace.tb_next
+    return trace
+
+
+def _memory_note() -> str:
+    import resource
+
+    limit = resource.getrlimit(resource.RLIMIT_DATA)[0]
+    if limit == resource.RLIM_INFINITY:
+        return " (no memory is left)"
+    return f" (this worker may use {limit / 2**30:.1f} GiB: limits.memory_bytes)"

@@ -1,0 +1,47 @@
+"""The hot path: one call of a published version.
+
+Raw body bytes go to a warm worker, raw answer bytes come back; nothing here parses them, and nothing here can reach
+the store.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mlhost.errors import CodeFailed, Unavailable, WorkerLost
+from mlhost.executors.pool import Pool
+from mlhost.params import jsontext
+from mlhost.runtime import program
+
+NO_CONSOLE = b'""}'  # how every answer of `program.score` ends: an empty consoleOutput
+FAILED = (
+    b'{"success":false,"errorMessage":%b,"changedFiles":[],"outputFiles":{},"outputParameters":{},"consoleOutput":""}'
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A published version that can be called."""
+
+    name: str
+    version: str
+    pool: Pool
+
+
+async def score(ready: Ready, body: bytes) -> bytes:
+    """One call: a JSON object of inputs -> a WebServiceResult as JSON (contract section 1.3).
+
+    Code that fails or takes too long is an answer with `success` false. Invalid if the body does not fit the inputs,
+    Busy when too many wait, Unavailable if the worker died of the call (another one takes its place).
+    """
+    async with ready.pool.lease() as worker:
+        try:
+            answer = await worker.call(program.score, body)
+        except CodeFailed as failure:
+            answer = FAILED % jsontext.render(failure.message)
+        except WorkerLost as lost:
+            raise Unavailable(f"The service's worker was lost during this call: {lost}.") from lost
+        console = worker.console.take()
+    if console:
+        return answer.removesuffix(NO_CONSOLE) + jsontext.render(console) + b"}"
+    return answer

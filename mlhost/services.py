@@ -1,0 +1,342 @@
+"""Services: code and a frozen workspace, published under a name and version (contract section 5)."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+import sqlite3
+from collections.abc import Coroutine
+from dataclasses import asdict, dataclass, replace
+from time import time
+from typing import Any
+
+import msgspec
+
+from mlhost import names
+from mlhost.auth.principal import Principal, Role
+from mlhost.errors import CodeFailed, Conflict, Forbidden, Invalid, NotFound, WorkerLost
+from mlhost.executors import Executor, Worker
+from mlhost.executors.pool import Pool
+from mlhost.params.signature import Signature
+from mlhost.runtime.freeze import thaw
+from mlhost.runtime.program import ProgramSpec, prepare
+from mlhost.scoring import Ready
+from mlhost.snapshots import Snapshots
+from mlhost.store import Store
+from mlhost.store.blobs import Blobs
+
+log = logging.getLogger(__name__)
+
+INSERT = """
+insert into services (name, version, published_by, snapshot_id, blob, definition, created_at)
+values (:name, :version, :published_by, :snapshot_id, :blob, :definition, :created_at)
+"""
+UPDATE = """
+update services set snapshot_id = :snapshot_id, blob = :blob, definition = :definition
+where name = :name and version = :version
+"""
+
+NamedType = tuple[str, str]  # a parameter: its name and type
+
+
+@dataclass(frozen=True, slots=True)
+class Definition:
+    """What a version is, apart from its snapshot. `code` is None where the one who asks may not see it."""
+
+    code: str | None
+    init_code: str | None
+    inputs: tuple[NamedType, ...]
+    outputs: tuple[NamedType, ...]
+    output_files: tuple[str, ...]
+    description: str | None
+    operation_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """One published version."""
+
+    name: str
+    version: str
+    published_by: str
+    created_at: float  # seconds since the epoch, UTC
+    snapshot_id: str | None
+    blob: str | None  # the baked-in snapshot; None if there is none
+    definition: Definition
+
+    def is_editable_by(self, who: Principal) -> bool:
+        """Owners may change any, Contributors their own; a publisher made Reader may not any more."""
+        is_own = self.published_by == who.name and who.role >= Role.CONTRIBUTOR
+        return is_own or who.role >= Role.OWNER
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draft:
+    """What a publisher sends; None means: not given, which a patch reads as "keep"."""
+
+    code: str | None = None
+    init_code: str | None = None
+    inputs: tuple[NamedType, ...] | None = None
+    outputs: tuple[NamedType, ...] | None = None
+    output_files: tuple[str, ...] | None = None
+    description: str | None = None
+    operation_id: str | None = None
+    snapshot_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PoolSettings:
+    """Of every version's pool; the settings of section `pool` and `limits.score_seconds`."""
+
+    workers: int
+    queue: int
+    score_seconds: float
+
+
+class Services:
+    """The published versions of one server, and the table of those that can be called."""
+
+    def __init__(
+        self, store: Store, blobs: Blobs, executor: Executor, snapshots: Snapshots, pools: PoolSettings
+    ) -> None:
+        self._store = store
+        self._blobs = blobs
+        self._executor = executor
+        self._snapshots = snapshots
+        self._pools = pools
+        self._ready: dict[tuple[str, str], Ready] = {}
+        self._closing: set[asyncio.Task[None]] = set()
+
+    async def load(self) -> None:
+        """Fill the table of callable versions; their workers start when they are called."""
+        for row in await self._store.read("select * from services"):
+            service = _from_row(row)
+            self._ready[service.name, service.version] = self._make_ready(service)
+
+    async def close(self) -> None:
+        """End all workers."""
+        await asyncio.gather(*(ready.pool.close() for ready in self._ready.values()), *self._closing)
+
+    # --- the verbs -------------------------------------------------------------------------------------------------
+
+    async def publish(self, who: Principal, name: str, version: str | None, draft: Draft) -> Service:
+        """Publish code and a snapshot; without a version a new id becomes it.
+
+        Conflict if name and version are taken. Invalid, with the reason, if the code does not compile or the snapshot
+        or the initCode does not load: a version that would fail on every call is not stored.
+        """
+        service = Service(
+            name=names.service_name(name),
+            version=names.service_version(version) if version is not None else names.new_id(),
+            published_by=who.name,
+            created_at=time(),
+            snapshot_id=draft.snapshot_id,
+            blob=await self._blob(who, draft.snapshot_id),
+            definition=_defined(draft),
+        )
+        if (service.name, service.version) in self._ready:
+            raise _taken(service)
+        worker = await self._try_out(service)
+        try:
+            await self._insert(service)
+        except BaseException:
+            await worker.close(force=True)
+            raise
+        self._install(service, worker)
+        return service
+
+    async def patch(self, who: Principal, name: str, version: str, draft: Draft) -> Service:
+        """Change what the draft gives and keep the rest; callers meet either the old version or the new one."""
+        old = await self._get_editable(who, name, version)
+        new = await self._patched(who, old, draft)
+        worker = await self._try_out(new)
+        try:
+            await self._update(new)
+        except BaseException:
+            await worker.close(force=True)
+            raise
+        self._install(new, worker)
+        return new
+
+    async def delete(self, who: Principal, name: str, version: str) -> None:
+        """Withdraw a version; calls that run now are answered."""
+        await self._get_editable(who, name, version)
+        async with self._store.write() as db:
+            await db.execute("delete from services where name = ? and version = ?", (name, version))
+            await self._blobs.sweep(db)
+        self._withdraw(self._ready.pop((name, version), None))
+
+    async def list(self, who: Principal, name: str | None = None) -> list[Service]:
+        """All versions, or those of one name, oldest first."""
+        query = "select * from services where ? is null or name = ? order by created_at, id"
+        rows = await self._store.read(query, (name, name))
+        return [_as_seen_by(who, _from_row(row)) for row in rows]
+
+    async def get(self, who: Principal, name: str, version: str) -> Service:
+        """One version, or NotFound; its code only for its publisher and Owners."""
+        return _as_seen_by(who, await self._get(name, version))
+
+    def ready(self, name: str, version: str) -> Ready:
+        """A version as it can be called, or NotFound."""
+        try:
+            return self._ready[name, version]
+        except KeyError:
+            raise _unknown(name, version) from None
+
+    # --- how -------------------------------------------------------------------------------------------------------
+
+    async def _get(self, name: str, version: str) -> Service:
+        row = await self._store.read_one("select * from services where name = ? and version = ?", (name, version))
+        if row is None:
+            raise _unknown(name, version)
+        return _from_row(row)
+
+    async def _get_editable(self, who: Principal, name: str, version: str) -> Service:
+        service = await self._get(name, version)
+        if not service.is_editable_by(who):
+            raise Forbidden(f"{name} {version} was published by another user; only they and Owners may change it.")
+        return service
+
+    async def _update(self, service: Service) -> None:
+        try:
+            async with self._store.write() as db:
+                changed = await db.execute(UPDATE, _to_row(service))
+                if changed.rowcount == 0:
+                    raise _unknown(service.name, service.version)
+                await self._blobs.sweep(db)
+        except sqlite3.IntegrityError as fault:
+            raise _why_refused(fault, service) from None
+
+    async def _insert(self, service: Service) -> None:
+        try:
+            async with self._store.write() as db:
+                await db.execute(INSERT, _to_row(service))
+        except sqlite3.IntegrityError as fault:
+            raise _why_refused(fault, service) from None
+
+    async def _patched(self, who: Principal, old: Service, draft: Draft) -> Service:
+        """The old version with the draft's changes.
+
+        The original SDK's description-only redeploy sends the snapshot of an empty session along; taking it at its
+        word would empty the service (contract section 5).
+        """
+        definition = _defined(draft, old.definition)
+        if draft.snapshot_id is None:
+            return replace(old, definition=definition)
+        blob = await self._blob(who, draft.snapshot_id)
+        snapshot = await self._snapshots.get(who, draft.snapshot_id)
+        if snapshot.is_empty and draft.code is None and draft.init_code is None:
+            return replace(old, definition=definition)
+        return replace(old, definition=definition, snapshot_id=draft.snapshot_id, blob=blob)
+
+    async def _blob(self, who: Principal, snapshot_id: str | None) -> str | None:
+        if snapshot_id is None:
+            return None
+        try:
+            return (await self._snapshots.get(who, snapshot_id)).blob
+        except NotFound as unknown:
+            raise Invalid(f"snapshotId: {unknown.message}", field="snapshotId") from None
+
+    async def _try_out(self, service: Service) -> Worker:
+        """A warm worker of the version, or Invalid with the reason there can be none."""
+        try:
+            return await self._start_worker(service)
+        except CodeFailed as failure:
+            raise Invalid(failure.message) from None
+        except WorkerLost as lost:
+            raise Invalid(f"Loading the snapshot or running initCode failed: {lost}.") from None
+
+    async def _start_worker(self, service: Service) -> Worker:
+        worker = await self._executor.open(deadline_seconds=self._pools.score_seconds)
+        try:
+            if service.blob is not None:
+                await worker.call(thaw, await self._blobs.read(service.blob))
+            await worker.call(prepare, _spec(service.definition))
+        except BaseException:
+            await worker.close(force=True)
+            raise
+        worker.console.clear()
+        return worker
+
+    def _install(self, service: Service, worker: Worker) -> None:
+        """Put the version into the table in the place of an earlier one, which then serves out its callers."""
+        ready = self._make_ready(service)
+        ready.pool.adopt(worker)
+        self._withdraw(self._ready.get((service.name, service.version)))
+        self._ready[service.name, service.version] = ready
+
+    def _make_ready(self, service: Service) -> Ready:
+        start = functools.partial(self._start_worker, service)
+        return Ready(service.name, service.version, Pool(start, self._pools.workers, self._pools.queue))
+
+    def _withdraw(self, ready: Ready | None) -> None:
+        if ready is not None:
+            self._background(ready.pool.close())
+
+    def _background(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
+
+
+def _defined(draft: Draft, old: Definition | None = None) -> Definition:
+    """The definition a draft makes, on top of an old one if there is one; Invalid naming the field at fault."""
+    old = old or Definition(None, None, (), (), (), None, None)
+    given = {key: value for key, value in asdict(draft).items() if value is not None and key != "snapshot_id"}
+    definition = replace(old, **given)
+    if definition.code is None:
+        raise Invalid("code: a service needs code to run", field="code")
+    if definition.operation_id is not None and definition.operation_id != "":
+        names.parameter_name(definition.operation_id, "operationId")
+    for file in definition.output_files:
+        names.file_name(file)
+    signature = Signature.of(definition.inputs, definition.outputs)
+    return replace(
+        definition,
+        inputs=tuple((parameter.name, parameter.type) for parameter in signature.inputs),
+        outputs=tuple((parameter.name, parameter.type) for parameter in signature.outputs),
+        operation_id=definition.operation_id or None,
+    )
+
+
+def _spec(definition: Definition) -> ProgramSpec:
+    return ProgramSpec(
+        code=definition.code or "",
+        init_code=definition.init_code or "",
+        inputs=list(definition.inputs),
+        outputs=list(definition.outputs),
+        files=list(definition.output_files),
+    )
+
+
+def _as_seen_by(who: Principal, service: Service) -> Service:
+    if service.published_by == who.name or who.role >= Role.OWNER:
+        return service
+    return replace(service, definition=replace(service.definition, code=None, init_code=None))
+
+
+def _to_row(service: Service) -> dict[str, Any]:
+    row = {field: getattr(service, field) for field in ("name", "version", "published_by", "created_at")}
+    definition = msgspec.json.encode(service.definition).decode()
+    return row | {"snapshot_id": service.snapshot_id, "blob": service.blob, "definition": definition}
+
+
+def _from_row(row: sqlite3.Row) -> Service:
+    fields = {key: value for key, value in dict(row).items() if key != "id"}
+    return Service(**(fields | {"definition": msgspec.json.decode(row["definition"], type=Definition)}))
+
+
+def _unknown(name: str, version: str) -> NotFound:
+    return NotFound(f"There is no service {name!r} with version {version!r}.")
+
+
+def _taken(service: Service) -> Conflict:
+    return Conflict(f"{service.name} {service.version} is published already; patch it or choose another version.")
+
+
+def _why_refused(fault: sqlite3.IntegrityError, service: Service) -> Exception:
+    """Two published the same at once, or the snapshot was deleted while the version was tried out."""
+    if "FOREIGN KEY" in str(fault):
+        return Invalid("snapshotId: the snapshot was deleted in the meantime", field="snapshotId")
+    return _taken(service)

@@ -1,0 +1,196 @@
+"""Sessions: live workers with an owner, each holding one workspace (contract section 4)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from time import time
+from typing import Concatenate
+
+from mlhost import names
+from mlhost.auth.principal import Principal
+from mlhost.errors import Busy, CodeFailed, Gone, NotFound, WorkerLost
+from mlhost.executors import Executor, Given, Result, Worker
+from mlhost.runtime import program
+from mlhost.runtime.outcome import Outcome
+from mlhost.runtime.workspace import Workspace, list_files, list_objects
+
+MAX_HISTORY = 10_000  # blocks kept; the oldest go first
+MAX_REMEMBERED = 1_000  # ended sessions whose reason is still told
+SHOWN_CODE = 80  # characters of the block a session died of
+
+
+@dataclass(slots=True, eq=False)
+class Session:
+    """A live worker with an owner."""
+
+    id: str
+    name: str
+    owner: str
+    worker: Worker
+    created_at: float  # seconds since the epoch, UTC
+    history: list[str] = field(default_factory=list)
+    running: str = ""  # the block that runs now
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)  # of blocks: one after the other
+    # As of the last run, so that they can be told while the next one runs.
+    objects: list[str] = field(default_factory=list)
+    files: list[str] = field(default_factory=list)
+
+
+class Sessions:
+    """The open sessions of one server; another user's session does not exist for the one who asks."""
+
+    def __init__(self, executor: Executor, *, most: int, execute_seconds: float) -> None:
+        self._executor = executor
+        self._most = most
+        self._execute_seconds = execute_seconds
+        self._open: dict[str, Session] = {}
+        self._ended: dict[str, tuple[str, str]] = {}  # id -> owner, reason
+        self._opening = 0
+        self._burials: set[asyncio.Future[None]] = set()
+
+    async def open(self, who: Principal, name: str | None = None) -> Session:
+        """A new session with an empty workspace; Busy when as many are open as may be."""
+        if len(self._open) + self._opening >= self._most:
+            self._bury_lost()
+        if len(self._open) + self._opening >= self._most:
+            raise Busy(f"{self._most} sessions are open, which is all there may be (sessions.max).")
+        self._opening += 1  # the place is taken before the worker is started
+        try:
+            worker = await self._executor.open(deadline_seconds=self._execute_seconds)
+        finally:
+            self._opening -= 1
+        session = Session(names.new_id(), name or names.session_name(), who.name, worker, time())
+        self._open[session.id] = session
+        return session
+
+    def list_open(self, who: Principal) -> list[Session]:
+        """The caller's open sessions, oldest first."""
+        self._bury_lost()
+        return [session for session in self._open.values() if session.owner == who.name]
+
+    async def execute(
+        self, who: Principal, session_id: str, code: str, inputs: list[tuple[str, bytes]], outputs: list[str]
+    ) -> tuple[Outcome, str]:
+        """Run a block of code: its outcome and what it printed; blocks sent at once run one after the other."""
+        session = self._get(who, session_id)
+        session.history.append(code)
+        del session.history[:-MAX_HISTORY]
+        async with session.turn:
+            session.worker.console.clear()
+            session.running = code
+            try:
+                outcome = await self._call(session, program.execute, code, inputs, outputs)
+            except CodeFailed as failure:
+                outcome = _stopped(session, failure)
+            finally:
+                session.running = ""
+            session.objects, session.files = outcome["objects"], outcome["files"]
+            return outcome, session.worker.console.text
+
+    async def call(
+        self,
+        who: Principal,
+        session_id: str,
+        function: Callable[Concatenate[Workspace, Given], Result],
+        *args: Given.args,
+        **kwargs: Given.kwargs,
+    ) -> Result:
+        """Run one of the runtime's functions in the session's workspace, after what runs there now."""
+        return await self._call(self._get(who, session_id), function, *args, **kwargs)
+
+    async def objects(self, who: Principal, session_id: str) -> list[str]:
+        """Names of the workspace's objects; while code runs, those there were before it."""
+        session = self._get(who, session_id)
+        return session.objects if session.worker.busy else await self._call(session, list_objects)
+
+    async def files(self, who: Principal, session_id: str) -> list[str]:
+        """Names of the working directory's files; while code runs, those there were before it."""
+        session = self._get(who, session_id)
+        return session.files if session.worker.busy else await self._call(session, list_files)
+
+    def console(self, who: Principal, session_id: str) -> str:
+        """What the running or the last block printed so far."""
+        return self._get(who, session_id).worker.console.text
+
+    def history(self, who: Principal, session_id: str) -> list[str]:
+        """The blocks executed, oldest first."""
+        return self._get(who, session_id).history
+
+    def cancel(self, who: Principal, session_id: str) -> bool:
+        """Interrupt the running block; False if none runs. Code that does not heed it is killed after two seconds."""
+        return self._get(who, session_id).worker.interrupt()
+
+    async def close(self, who: Principal, session_id: str, *, force: bool = False) -> None:
+        """End a session; without `force` a running block is asked to stop first. One that died is forgotten."""
+        session = self._find(who, session_id)
+        if session is None:
+            del self._ended[session_id]
+            return
+        self._open.pop(session_id, None)
+        await session.worker.close(force=force)
+
+    async def close_all(self) -> None:
+        """End every session, at the server's end."""
+        sessions, self._open = list(self._open.values()), {}
+        await asyncio.gather(*(session.worker.close(force=True) for session in sessions))
+
+    def count(self) -> int:
+        """How many are open."""
+        return len(self._open)
+
+    async def _call(
+        self,
+        session: Session,
+        function: Callable[Concatenate[Workspace, Given], Result],
+        *args: Given.args,
+        **kwargs: Given.kwargs,
+    ) -> Result:
+        try:
+            return await session.worker.call(function, *args, **kwargs)
+        except WorkerLost:
+            raise self._bury(session) from None
+
+    def _get(self, who: Principal, session_id: str) -> Session:
+        """The caller's living session; NotFound, or Gone with the reason it died of."""
+        session = self._find(who, session_id)
+        if session is None:
+            raise Gone(self._ended[session_id][1])
+        if session.worker.lost:
+            raise self._bury(session)
+        return session
+
+    def _find(self, who: Principal, session_id: str) -> Session | None:
+        """The caller's open session; None if it died and is remembered; NotFound otherwise."""
+        session = self._open.get(session_id)
+        owner = session.owner if session else self._ended.get(session_id, ("", ""))[0]
+        if owner != who.name:
+            raise NotFound(f"There is no session {session_id!r}.")
+        return session
+
+    def _bury(self, session: Session) -> Gone:
+        """Remember how a session died and let go of its worker; the error that tells it."""
+        while_running = f" while running: {_shown(session.running)}" if session.running else ""
+        reason = f"The session has ended: {session.worker.lost}{while_running}"
+        if self._open.pop(session.id, None) is not None:
+            self._ended[session.id] = (session.owner, reason)
+            if len(self._ended) > MAX_REMEMBERED:
+                del self._ended[next(iter(self._ended))]
+            self._burials.add(burial := asyncio.ensure_future(session.worker.close(force=True)))
+            burial.add_done_callback(self._burials.discard)
+        return Gone(self._ended.get(session.id, ("", reason))[1])
+
+    def _bury_lost(self) -> None:
+        for session in [session for session in self._open.values() if session.worker.lost]:
+            self._bury(session)
+
+
+def _stopped(session: Session, failure: CodeFailed) -> Outcome:
+    """The outcome of a block that ran out of time."""
+    return Outcome(error=failure.message, outputs=[], changed_files=[], objects=session.objects, files=session.files)
+
+
+def _shown(code: str) -> str:
+    first, *rest = code.strip().splitlines() or [""]
+    return first[:SHOWN_CODE] + (" …" if rest or len(first) > SHOWN_CODE else "")

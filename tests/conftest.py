@@ -1,0 +1,88 @@
+"""Real parts for all tests: one template process, one host, one listening server for the whole run."""
+
+from collections.abc import AsyncIterator
+
+import aiohttp
+import pytest
+
+from mlhost.auth.principal import Role
+from mlhost.executors.process import ProcessExecutor, ProcessSettings, ProcessWorker
+from mlhost.host import Host, ensure_admin, open_host
+from mlhost.http.server import serve
+from mlhost.store.folder import DataFolder
+from tests.parts import COVERAGE, PASSWORD, PRELOAD, Api, Cell, cheap_passwords, config_for_tests, signed_in
+
+
+@pytest.fixture(scope="session")
+async def executor(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[ProcessExecutor]:
+    settings = ProcessSettings(preload=PRELOAD, environment=COVERAGE, memory_bytes=4 << 30)
+    executor = ProcessExecutor(tmp_path_factory.mktemp("work"), settings)
+    await executor.start()
+    yield executor
+    await executor.close()
+
+
+@pytest.fixture
+async def worker(executor: ProcessExecutor) -> AsyncIterator[ProcessWorker]:
+    worker = await executor.open(deadline_seconds=30)
+    yield worker
+    await worker.close(force=True)
+
+
+@pytest.fixture
+def cell(worker: ProcessWorker) -> Cell:
+    return Cell(worker)
+
+
+@pytest.fixture(scope="session")
+async def host(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Host]:
+    with DataFolder.open(tmp_path_factory.mktemp("data")) as folder:
+        async with open_host(config_for_tests(), folder, cheap_passwords()) as host:
+            await ensure_admin(host, PASSWORD)
+            for name, role in (("carol", Role.CONTRIBUTOR), ("rita", Role.READER), ("norman", Role.NONE)):
+                await host.users.add(name, PASSWORD, role)
+            yield host
+
+
+@pytest.fixture(scope="session")
+async def url(host: Host) -> AsyncIterator[str]:
+    async with serve(host) as url:
+        yield url
+
+
+@pytest.fixture
+async def anonymous(url: str) -> AsyncIterator[Api]:
+    async with aiohttp.ClientSession(url) as http:
+        yield Api(http)
+
+
+@pytest.fixture
+async def admin(url: str) -> AsyncIterator[Api]:
+    async for api in signed_in(url, "admin"):
+        yield api
+
+
+@pytest.fixture
+async def carol(url: str) -> AsyncIterator[Api]:
+    async for api in signed_in(url, "carol"):
+        yield api
+
+
+@pytest.fixture
+async def rita(url: str) -> AsyncIterator[Api]:
+    async for api in signed_in(url, "rita"):
+        yield api
+
+
+@pytest.fixture
+async def norman(url: str) -> AsyncIterator[Api]:
+    async for api in signed_in(url, "norman"):
+        yield api
+
+
+@pytest.fixture
+async def session(admin: Api) -> AsyncIterator[str]:
+    """An open session of admin's, as its path."""
+    path = await admin.session()
+    yield path
+    await admin("DELETE", f"{path}/force")

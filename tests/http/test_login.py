@@ -1,0 +1,111 @@
+"""Logging in, renewing, logging out, and what a token that does not hold gets."""
+
+import asyncio
+import time
+from urllib.parse import quote
+
+import pytest
+from joserfc import jwt
+from joserfc.jwk import OctKey
+
+from mlhost.host import Host
+from tests.parts import PASSWORD, Api
+
+
+async def test_a_login_answers_a_pair_of_tokens(anonymous: Api) -> None:
+    pair = await anonymous("POST", "/login", json={"username": "admin", "password": PASSWORD})
+    assert (pair["token_type"], pair["expires_in"]) == ("Bearer", 3600)
+    assert abs(pair["expires_on"] - time.time() - 3600) < 10
+    assert list(pair)[-1] != "access_token"
+    assert pair["refresh_token"]
+
+
+@pytest.mark.parametrize(("name", "password"), [("admin", "wrong"), ("nobody", PASSWORD), ("admin", ""), ("", "")])
+async def test_wrong_credentials_are_refused_without_saying_which_part(
+    anonymous: Api, name: str, password: str
+) -> None:
+    answer = await anonymous("POST", "/login", 401, {"username": name, "password": password})
+    assert answer["message"] == "invalid credentials"
+    assert anonymous.headers["WWW-Authenticate"] == "Bearer"
+
+
+async def test_a_login_without_its_fields_is_malformed(anonymous: Api) -> None:
+    assert "password" in (await anonymous("POST", "/login", 400, {"username": "admin"}))["message"]
+    assert "username" in (await anonymous("POST", "/login", 400, {"password": "x"}))["message"]
+
+
+async def test_renewing_ends_both_tokens_of_the_old_pair(anonymous: Api) -> None:
+    await anonymous.login("admin")
+    await anonymous("GET", "/services")
+    old_access, old_refresh = anonymous.token, anonymous.refresh
+    pair = await anonymous("POST", "/login/refreshToken", json={"refreshToken": old_refresh})
+    await anonymous("GET", "/services", 401)
+    anonymous.token = pair["access_token"]
+    await anonymous("GET", "/services")
+    await anonymous("POST", "/login/refreshToken", 401, {"refreshToken": old_refresh})
+    assert old_access != pair["access_token"]
+
+
+async def test_of_two_renewals_at_once_one_wins(anonymous: Api) -> None:
+    await anonymous.login("admin")
+
+    async def renew() -> int:
+        async with anonymous.http.post("/login/refreshToken", json={"refreshToken": anonymous.refresh}) as answer:
+            return answer.status
+
+    assert sorted(await asyncio.gather(renew(), renew(), renew())) == [200, 401, 401]
+
+
+@pytest.mark.parametrize("form", ["query", "unencoded query", "path"])
+async def test_revoking_ends_both_tokens(anonymous: Api, form: str) -> None:
+    await anonymous.login("admin")
+    if form == "query":
+        assert await anonymous("DELETE", "/login/refreshToken", params={"refreshToken": anonymous.refresh}) == {}
+    elif form == "unencoded query":
+        await anonymous("DELETE", f"/login/refreshToken?refreshToken={anonymous.refresh}")
+    else:
+        await anonymous("DELETE", f"/login/refreshToken/{quote(anonymous.refresh, safe='')}")
+    await anonymous("GET", "/services", 401)
+    await anonymous("POST", "/login/refreshToken", 401, {"refreshToken": anonymous.refresh})
+    await anonymous("DELETE", "/login/refreshToken", 401, params={"refreshToken": anonymous.refresh})
+    await anonymous("DELETE", "/login/refreshToken", 400)
+
+
+async def test_an_expired_refresh_token_does_not_renew(anonymous: Api, host: Host) -> None:
+    await anonymous.login("admin")
+    async with host.store.write() as db:
+        await db.execute("update grants set refreshed_at = refreshed_at - 15 * 86400")
+    await anonymous("POST", "/login/refreshToken", 401, {"refreshToken": anonymous.refresh})
+
+
+@pytest.mark.parametrize("header", ["", "Bearer", "Bearer ", "Basic abc", "Bearer a.b.c", "Bearer " + "x" * 5000])
+async def test_a_request_without_a_sound_token_is_refused_in_words(anonymous: Api, header: str) -> None:
+    answer = await anonymous("GET", "/services", 401, headers={"Authorization": header})
+    assert answer["message"]
+    assert answer["code"] == 401
+
+
+async def test_forged_tokens_are_refused(anonymous: Api, host: Host) -> None:
+    await anonymous.login("admin")
+    real = jwt.decode(anonymous.token, OctKey.import_key(host.folder.key("tokens"))).claims
+    other_key = jwt.encode({"alg": "HS256"}, real, OctKey.generate_key(256))
+    unsigned = "eyJhbGciOiJub25lIn0." + anonymous.token.split(".")[1] + "."
+    wrong_kind = jwt.encode({"alg": "HS512"}, real, OctKey.import_key(host.folder.key("tokens")), algorithms=["HS512"])
+    expired = jwt.encode({"alg": "HS256"}, real | {"exp": 1}, OctKey.import_key(host.folder.key("tokens")))
+    for token in (other_key, unsigned, wrong_kind, expired, anonymous.token[:-2]):
+        await anonymous("GET", "/services", 401, headers={"Authorization": f"Bearer {token}"})
+    await anonymous("GET", "/services", headers={"Authorization": f"bearer {anonymous.token}"})
+
+
+async def test_a_changed_password_or_role_ends_the_users_tokens(anonymous: Api, host: Host) -> None:
+    from mlhost.auth.principal import Role
+
+    await host.users.add("dora", PASSWORD, Role.READER)
+    await anonymous.login("dora")
+    await host.users.set_role("dora", Role.CONTRIBUTOR)
+    await anonymous("GET", "/services", 401)
+    await anonymous.login("dora")
+    await host.users.set_password("dora", "another password")
+    await anonymous("GET", "/services", 401)
+    await anonymous("POST", "/login", 401, {"username": "dora", "password": PASSWORD})
+    await anonymous.login("dora", "another password")

@@ -1,0 +1,101 @@
+"""What tests are made of: a configuration, a worker to run code in, a user who sends requests."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+from argon2 import PasswordHasher
+from argon2.profiles import CHEAPEST
+
+from mlhost.auth.passwords import Passwords
+from mlhost.config import Config
+from mlhost.executors.process import ProcessWorker
+from mlhost.runtime import program
+
+ROOT = Path(__file__).parents[1]
+SHARED = ROOT.parent / "shared"
+PRELOAD = ("numpy", "pandas", "sklearn.datasets", "sklearn.svm", "sklearn.linear_model")
+COVERAGE = ("COVERAGE_PROCESS_START", "COVERAGE_PROCESS_CONFIG", "COVERAGE_FILE")
+PASSWORD = "correct horse battery"
+
+
+def config_for_tests(**sections: dict[str, Any]) -> Config:
+    """The defaults, but a free port, a small preload and coverage in workers; `sections` change single settings."""
+    config = Config()
+    changes: dict[str, dict[str, Any]] = {
+        "server": {"port": 0, "drain_seconds": 5.0},
+        "runtime": {"preload": PRELOAD, "environment": COVERAGE},
+    }
+    for section, values in sections.items():
+        changes[section] = changes.get(section, {}) | values
+    return replace(config, **{name: replace(getattr(config, name), **values) for name, values in changes.items()})
+
+
+def cheap_passwords() -> Passwords:
+    return Passwords(PasswordHasher.from_parameters(CHEAPEST))
+
+
+@dataclass
+class Cell:
+    """A worker to run blocks of code in."""
+
+    worker: ProcessWorker
+
+    async def run(self, code: str, *outputs: str, **inputs: bytes) -> Any:
+        return await self.worker.call(program.execute, code, list(inputs.items()), list(outputs))
+
+
+@dataclass
+class Api:
+    """Requests as one user; each must be answered with the expected status, and its JSON or bytes come back."""
+
+    http: aiohttp.ClientSession
+    token: str = ""
+    refresh: str = ""
+    headers: dict[str, str] = field(default_factory=dict)
+
+    async def __call__(self, method: str, path: str, expect: int = 200, json: Any = None, **options: Any) -> Any:
+        headers = {"Authorization": f"Bearer {self.token}"} if self.token else {}
+        headers |= options.pop("headers", {})
+        async with self.http.request(method, path, json=json, headers=headers, **options) as response:
+            body = await response.read()
+            assert response.status == expect, f"{method} {path}: {response.status} {body[:400]!r}"
+            self.headers = dict(response.headers)
+            return await response.json() if response.content_type == "application/json" else body
+
+    async def login(self, name: str, password: str = PASSWORD) -> "Api":
+        pair = await self("POST", "/login", json={"username": name, "password": password})
+        self.token, self.refresh = pair["access_token"], pair["refresh_token"]
+        return self
+
+    async def session(self, **fields: Any) -> str:
+        opened = await self("POST", "/sessions", 201, {"runtimeType": "Python"} | fields)
+        return f"/sessions/{opened['sessionId']}"
+
+    async def execute(self, session: str, code: str, *outputs: str, expect: int = 200, **inputs: Any) -> Any:
+        bound = [{"name": name, "value": value} for name, value in inputs.items()]
+        request = {"code": code, "inputParameters": bound, "outputParameters": list(outputs)}
+        return await self("POST", f"{session}/execute", expect, request)
+
+    async def publish(self, name: str, version: str, code: str, expect: int = 201, **fields: Any) -> Any:
+        body = {"runtimeType": "Python", "code": code} | fields
+        return await self("POST", f"/services/{name}/{version}", expect, body)
+
+
+async def signed_in(url: str, name: str) -> AsyncIterator[Api]:
+    async with aiohttp.ClientSession(url) as http:
+        yield await Api(http).login(name)
+
+
+async def until(condition: Any, seconds: float = 10.0) -> None:
+    """Wait until `condition()` holds; a test that waits in vain fails."""
+    async with asyncio.timeout(seconds):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+def names_and_types(**parameters: str) -> list[dict[str, str]]:
+    return [{"name": name, "type": kind} for name, kind in parameters.items()]

@@ -1,0 +1,87 @@
+"""Real `mlhost serve` processes."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+
+from tests.parts import COVERAGE, PASSWORD
+
+READY_SECONDS = 60
+
+
+@dataclass
+class Server:
+    """A running `mlhost serve`."""
+
+    process: subprocess.Popen[str]
+    url: str
+    said: str  # what it printed until it was ready
+
+    def call(self, method: str, path: str, expect: int = 200, token: str = "", **options: Any) -> Any:
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        answer = requests.request(method, self.url + path, headers=headers, timeout=60, **options)
+        assert answer.status_code == expect, f"{method} {path}: {answer.status_code} {answer.text[:300]}"
+        return answer.json() if "json" in answer.headers.get("Content-Type", "") else answer.content
+
+    def login(self, password: str = PASSWORD) -> str:
+        pair = self.call("POST", "/login", json={"username": "admin", "password": password})
+        return str(pair["access_token"])
+
+    def kill(self) -> None:
+        self.process.send_signal(signal.SIGKILL)
+        self.process.communicate(timeout=10)
+
+    def stop(self) -> tuple[int, str]:
+        """SIGTERM: the exit status and what was printed after the server was ready."""
+        self.process.send_signal(signal.SIGTERM)
+        said, _ = self.process.communicate(timeout=30)
+        return self.process.returncode, said
+
+
+Start = Callable[..., Server]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Starts servers; those still running at the test's end are killed."""
+    servers = []
+
+    def start(*arguments: str, preload: str = "", password: str | None = PASSWORD, data: Path | None = None) -> Server:
+        environment = {key: value for key, value in os.environ.items() if not key.startswith("MLHOST_")}
+        environment |= {"MLHOST_RUNTIME_PRELOAD": preload, "MLHOST_RUNTIME_ENVIRONMENT": ",".join(COVERAGE)}
+        if password is not None:
+            environment["MLHOST_ADMIN_PASSWORD"] = password
+        place = [] if "--ephemeral" in arguments else ["--data", str(data or tmp_path / "data")]
+        command = [sys.executable, "-m", "mlhost", "serve", "--port", "0", *place, *arguments]
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment, cwd=tmp_path
+        )
+        servers.append(process)
+        url, said = until_ready(process)
+        return Server(process, url, said)
+
+    yield start
+    for process in servers:
+        if process.poll() is None:
+            process.kill()
+            process.communicate()
+
+
+def until_ready(process: subprocess.Popen[str]) -> tuple[str, str]:
+    assert process.stdout
+    said, deadline = "", time.monotonic() + READY_SECONDS
+    while "Ready." not in said:
+        line = process.stdout.readline()
+        assert line, f"the server ended: {said}"
+        assert time.monotonic() < deadline, f"the server is not ready: {said}"
+        said += line
+    return said.split(" at ")[1].split()[0], said

@@ -1,0 +1,186 @@
+"""`mlhost serve` as a process: first start, drain, kill -9, two servers, what it loads."""
+
+import os
+import re
+import signal
+import stat
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import requests
+
+from tests.parts import SHARED, names_and_types, until
+from tests.server.conftest import Server, Start
+
+HERE = Path(__file__).parent
+
+
+def publish(server: Server, token: str, name: str, code: str) -> None:
+    body = {
+        "runtimeType": "Python",
+        "code": code,
+        "inputParameterDefinitions": names_and_types(x="numeric"),
+        "outputParameterDefinitions": names_and_types(y="numeric"),
+    }
+    server.call("POST", f"/services/{name}/1", 201, token, json=body)
+
+
+def test_the_first_start_makes_a_password_and_prints_it_once(start: Start, tmp_path: Path) -> None:
+    server = start(password=None)
+    [password] = re.findall(r"with the password (\S+)", server.said)
+    file = tmp_path / "data" / "admin-password"
+    assert file.read_text().strip() == password
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    server.login(password)
+    assert server.stop()[0] == 0
+    again = start(password=None)
+    assert password not in again.said
+    assert "admin-password" in again.said
+    again.login(password)
+
+
+def test_a_password_from_a_file_replaces_the_one_there_was(start: Start, tmp_path: Path) -> None:
+    start().stop()
+    file = tmp_path / "password"
+    file.write_text("from a file!\n")
+    server = start("--admin-password-file", str(file))
+    server.login("from a file!")
+
+
+def test_sigterm_lets_running_requests_finish_and_exits_0(start: Start) -> None:
+    server = start()
+    token = server.login()
+    publish(server, token, "Slow", "import time\ntime.sleep(1)\ny = x")
+    answers = []
+    asking = threading.Thread(
+        target=lambda: answers.append(server.call("POST", "/api/Slow/1", token=token, json={"x": 1}))
+    )
+    asking.start()
+    time.sleep(0.3)
+    status, said = server.stop()
+    asking.join()
+    assert (status, answers[0]["outputParameters"]) == (0, {"y": 1})
+    assert "Stopping" in said
+
+
+def test_a_second_server_on_the_same_data_is_refused_with_words(start: Start, tmp_path: Path) -> None:
+    server = start()
+    second = subprocess.run(
+        [sys.executable, "-m", "mlhost", "serve", "--port", "0", "--data", str(tmp_path / "data")],
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert second.returncode == 1
+    assert f"in use by another server, process {server.process.pid}" in second.stderr
+
+
+def test_a_taken_port_is_refused_with_words(start: Start, tmp_path: Path) -> None:
+    server = start()
+    port = server.url.rpartition(":")[2]
+    second = subprocess.run(
+        [sys.executable, "-m", "mlhost", "serve", "--port", port, "--ephemeral"],
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert second.returncode == 1
+    assert "Choose another port" in second.stderr
+
+
+async def test_nothing_is_left_of_a_killed_server(start: Start, tmp_path: Path) -> None:
+    server = start()
+    token = server.login()
+    opened = server.call("POST", "/sessions", 201, token, json={"runtimeType": "Python"})
+    request = {"code": "import os\npids = [os.getpid(), os.getppid()]", "outputParameters": ["pids"]}
+    done = server.call("POST", f"/sessions/{opened['sessionId']}/execute", token=token, json=request)
+    server.kill()
+    pids = done["outputParameters"][0]["value"]
+    await until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids), 3)
+    assert list((tmp_path / "data" / "work").iterdir())
+    start()
+    assert not any("-" in each.name and list(each.iterdir()) for each in (tmp_path / "data" / "work").iterdir())
+
+
+@pytest.mark.timeout(240)
+def test_an_acknowledged_publish_survives_fifty_kills(start: Start) -> None:
+    server = start()
+    for n in range(50):
+        token = server.login()
+        publish(server, token, f"S{n}", f"y = x + {n}")
+        server.kill()
+        server = start(password=None)
+        token = server.login()
+        answer = server.call("POST", f"/api/S{n}/1", token=token, json={"x": 1})
+        assert answer["outputParameters"] == {"y": n + 1}
+    names = {each["name"] for each in server.call("GET", "/services", token=token)}
+    assert names == {f"S{n}" for n in range(50)}
+
+
+def test_the_server_never_loads_the_scientific_stack() -> None:
+    """A server in a process of its own goes through the life of a service and then tells what it has imported."""
+    done = subprocess.run(
+        [sys.executable, HERE / "walk_and_tell_modules.py"], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    loaded = set(done.stdout.split())
+    assert "mlhost" in loaded
+    assert not loaded & {"numpy", "pandas", "sklearn", "scipy", "dill"}
+
+
+@pytest.mark.skipif(not (SHARED / "accept").is_dir(), reason="the acceptance checks (../shared/accept) are not here")
+@pytest.mark.timeout(120)
+def test_the_acceptance_walkthrough_passes_without_contract_errors(start: Start) -> None:
+    server = start(preload="numpy,sklearn.svm,sklearn.datasets", password="Walk-through1")
+    environment = os.environ | {"MLHOST_URL": server.url, "MLHOST_USER": "admin", "MLHOST_PASSWORD": "Walk-through1"}
+    done = subprocess.run(
+        [sys.executable, "contract_check.py", "walkthrough.py"],
+        cwd=SHARED / "accept",
+        env=environment | {"PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "0 error(s)" in done.stderr
+
+
+def test_the_demo_prints_a_curl_line_that_works_when_pasted(start: Start) -> None:
+    server = start("--demo", preload="sklearn.svm,sklearn.datasets")
+    [curl] = [line for line in server.said.splitlines() if line.startswith("curl")]
+    done = subprocess.run(["bash", "-c", curl], capture_output=True, text=True, timeout=30)
+    assert '"iris_species":"setosa"' in done.stdout
+    assert server.stop()[0] == 0
+    again = start("--demo")
+    assert "setosa" in again.said
+
+
+def test_an_ephemeral_server_leaves_no_folder(start: Start) -> None:
+    server = start("--ephemeral")
+    [folder] = re.findall(r"Data in (\S+)", server.said)
+    assert Path(folder).is_dir()
+    assert server.stop()[0] == 0
+    assert not Path(folder).exists()
+
+
+def test_a_second_signal_ends_a_server_that_waits(start: Start) -> None:
+    server = start()
+    token = server.login()
+    publish(server, token, "Stuck", "import time\ntime.sleep(30)\ny = x")
+
+    def ask() -> None:
+        with pytest.raises(requests.ConnectionError):
+            server.call("POST", "/api/Stuck/1", token=token, json={"x": 1})
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    time.sleep(0.5)
+    server.process.send_signal(signal.SIGTERM)
+    time.sleep(0.5)
+    assert server.process.poll() is None
+    assert server.stop()[0] == 1
+    asking.join()

@@ -1,0 +1,74 @@
+"""Imports go down only: the module map of the house, and the test that keeps it."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "mlhost"
+
+# Lowest first. A part may import from floors below its own, and from itself.
+FLOORS = [
+    {"__init__"},
+    {"errors"},
+    {"names", "config", "logs"},
+    {"params"},
+    {"runtime", "openapi"},
+    {"executors"},
+    {"scoring", "store"},
+    {"auth"},
+    {"sessions"},
+    {"snapshots"},
+    {"services"},
+    {"host"},
+    {"http"},
+    {"demo", "doctor"},
+    {"cli"},
+    {"__main__"},
+]
+FLOOR = {part: number for number, parts in enumerate(FLOORS) for part in parts}
+# What only workers load, and only when user code or a parameter's type asks for it.
+HEAVY = {"numpy", "pandas", "sklearn", "scipy", "dill"}
+
+
+def part_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def modules() -> list[Path]:
+    return sorted(PACKAGE.rglob("*.py"))
+
+
+def imported_parts(path: Path) -> set[str]:
+    """The parts of mlhost that a module imports, deferred imports included."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module == "mlhost":
+            found |= {alias.name if alias.name in FLOOR else "__init__" for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("mlhost."):
+            found.add(node.module.split(".")[1])
+        elif isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[1] for alias in node.names if alias.name.startswith("mlhost.")}
+    return found
+
+
+def test_every_part_of_the_package_has_a_floor() -> None:
+    assert {part_of(path) for path in modules()} == set(FLOOR)
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_a_module_imports_only_from_floors_below_its_own(path: Path) -> None:
+    own = part_of(path)
+    wrong = {part for part in imported_parts(path) if part != own and FLOOR[part] >= FLOOR[own]}
+    assert not wrong, f"{path.relative_to(PACKAGE)} (floor {FLOOR[own]}) imports {wrong}"
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_no_module_imports_the_scientific_stack_when_it_is_itself_imported(path: Path) -> None:
+    for node in ast.parse(path.read_text("utf-8")).body:
+        tops = set()
+        if isinstance(node, ast.Import):
+            tops = {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            tops = {(node.module or "").split(".")[0]}
+        assert not tops & HEAVY, f"{path.relative_to(PACKAGE)} imports {tops & HEAVY}"
