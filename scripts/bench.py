@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from urllib.parse import urlsplit
 
-BARE = '''
+BARE = """
 import json, sys
 import uvloop
 from aiohttp import web
@@ -47,7 +47,7 @@ def say(line):
     print("Ready. at", line, flush=True)
 
 web.run_app(make(), host="127.0.0.1", port=0, loop=uvloop.new_event_loop(), access_log=None, print=say)
-'''
+"""
 BODY = json.dumps({"flower_data": [5.1, 3.5, 1.4, 0.2]}).encode()
 
 

@@ -26,7 +26,7 @@ async def executor(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Pr
 async def worker(executor: ProcessExecutor) -> AsyncIterator[ProcessWorker]:
     worker = await executor.open(deadline_seconds=30)
     yield worker
-    await worker.close(force=True)
+    await worker.close()
 
 
 @pytest.fixture
@@ -85,4 +85,4 @@ async def session(admin: Api) -> AsyncIterator[str]:
     """An open session of admin's, as its path."""
     path = await admin.session()
     yield path
-    await admin("DELETE", f"{path}/force")
+    await admin("DELETE", path)

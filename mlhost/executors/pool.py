@@ -52,6 +52,7 @@ class Pool:
         while self._idle:
             self._discard(self._idle.pop())
         await self._empty.wait()
+        await asyncio.gather(*self._tasks)
 
     async def _take(self) -> Worker:
         if self._closed:
@@ -114,13 +115,8 @@ class Pool:
             waiter.set_exception(error)
 
     def _discard(self, worker: Worker) -> None:
-        self._spawn(self._end(worker))
-
-    async def _end(self, worker: Worker) -> None:
-        try:
-            await worker.close()
-        finally:
-            self._added(-1)
+        self._added(-1)
+        self._spawn(worker.close())
 
     def _added(self, count: int) -> None:
         self._count += count

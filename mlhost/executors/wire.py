@@ -25,7 +25,7 @@ def pack(document: Any) -> bytes:
     """The document as one frame; Invalid if it is too large for one."""
     try:
         body: bytes = msgpack.packb(document, unicode_errors="surrogatepass")
-    except ValueError as fault:  # msgpack's own bounds, 4 GiB - 1 for one value
+    except (ValueError, OverflowError) as fault:  # msgpack's own bounds: 4 GiB, 64 bits
         raise Invalid(f"The data cannot travel in one message: {fault}") from None
     if len(body) > MAX_FRAME_BYTES:
         raise Invalid(f"{len(body)} bytes are too many for one message of at most {MAX_FRAME_BYTES}.")

@@ -92,7 +92,7 @@ def shown(value: Any) -> str:
     """A parsed value in a message: its text, shortened; of a list or object only the word."""
     if isinstance(value, (list, dict)):
         return "a list" if isinstance(value, list) else "an object"
-    text = render(value).decode()
+    text = json.dumps(value, ensure_ascii=False)
     return text if len(text) <= SHOWN_LENGTH else f"{text[:SHOWN_LENGTH]}…"
 
 

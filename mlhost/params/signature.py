@@ -99,7 +99,7 @@ def _fault_of_output(parameter: Parameter, namespace: Mapping[str, Any], fault: 
     if parameter.name not in namespace:
         return f"output {parameter.name!r} was never assigned"
     try:
-        reason = str(fault)
+        reason = str(fault) or type(fault).__name__
     except Exception:  # an exception of user code may fail to tell
         reason = type(fault).__name__
     return f"output {parameter.name!r} cannot be sent as {parameter.type}: {reason}"

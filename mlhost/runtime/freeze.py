@@ -87,7 +87,7 @@ def thaw(workspace: Workspace, archive: bytes) -> None:
         _check_python(manifest["python"])
         try:
             with interruptible():
-                objects = _Unpickler(workspace, frozen.read(OBJECTS)).load()  # noqa: S301 - only workers come here
+                objects = _Unpickler(workspace, frozen.read(OBJECTS)).load()
         except Exception as fault:
             raise CodeFailed(f"The snapshot does not load: {type(fault).__name__}: {fault}") from fault
         workspace.objects.update(objects)
@@ -114,7 +114,7 @@ def load_object(workspace: Workspace, name: str, pickled: bytes) -> None:
 
     try:
         with interruptible():
-            value = dill.loads(pickled)
+            value = dill.loads(pickled)  # noqa: S301 - only workers come here
     except Exception as fault:
         raise Invalid(f"The body is not a pickle that loads here: {type(fault).__name__}: {fault}") from fault
     workspace.objects[names.object_name(name)] = value

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import array
+from contextlib import suppress
 from itertools import chain
 from math import inf, nan
 from typing import Any
@@ -21,7 +22,7 @@ integers = st.integers() | st.integers(-(2**80), 2**80)
 numbers = integers | st.floats() | st.none()
 texts = st.text(st.characters(exclude_categories=["Cs"]))
 items = st.none() | st.booleans() | numbers | texts | st.dictionaries(texts, numbers, max_size=2)
-flat_lists = st.one_of(map(st.lists, (st.booleans(), integers, st.floats(), numbers, texts, items)))
+flat_lists = st.one_of([st.lists(kind) for kind in (st.booleans(), integers, st.floats(), numbers, texts, items)])
 shapes = st.tuples(st.integers(0, 4), st.integers(0, 4))
 rows_of_anything = shapes.flatmap(
     lambda shape: st.one_of(
@@ -37,10 +38,8 @@ def sent_back(values: list[Any]) -> list[Any]:
     """What becomes of a list's items on the way in and out: among floats and nulls all numbers are floats."""
     kinds = set(map(type, values))
     if kinds <= {int, float, type(None)} and kinds - {int} and kinds != {type(None)}:
-        try:
+        with suppress(OverflowError):
             values = [nan if value is None else float(value) for value in values]
-        except OverflowError:
-            pass
     return [finite(value) for value in values]
 
 

@@ -18,17 +18,10 @@ from mlhost.params.jsontext import parse, render
 small = st.integers(-(2**53), 2**53)
 texts = st.text(st.characters(exclude_categories=["Cs"]))
 cells = st.none() | st.booleans() | st.integers() | texts | st.lists(st.integers(), max_size=2)
-kinds = (
-    st.booleans(),
-    st.integers(),
-    st.integers(-(2**80), 2**80),
-    st.floats() | small | st.none(),
-    texts | st.none(),
-    cells,
-)
+kinds = (st.booleans(), st.integers(), st.integers(-(2**80), 2**80), st.floats() | small | st.none(), texts, cells)
 columns = st.integers(0, 4).flatmap(
-    lambda rows: st.dictionaries(texts, st.one_of([st.lists(kind, min_size=rows, max_size=rows) for kind in kinds]), max_size=5)
-)  # fmt: skip
+    lambda rows: st.dictionaries(texts, st.one_of([st.lists(kind, min_size=rows, max_size=rows) for kind in kinds]))
+)
 
 
 def finite(value: Any) -> Any:
@@ -86,9 +79,9 @@ def test_what_is_no_frame_is_refused_on_the_way_in(value: Any, fault: str) -> No
     ("value", "text"),
     [
         (pd.DataFrame({"a": [1.5, nan]}, index=["x", "y"]), '{"a":[1.5,null]}'),
-        (pd.DataFrame({0: [1], 1.5: [2], None: [3]}), '{"0":[1],"1.5":[2],"nan":[3]}'),
+        (pd.DataFrame({0: [1], "b": [2], None: [3]}), '{"0":[1],"b":[2],"None":[3]}'),
         (pd.DataFrame(columns=["a", "b"]), '{"a":[],"b":[]}'),
-        (pd.DataFrame({"t": pd.to_datetime(["2020-01-02T03:04", None])}), '{"t":["2020-01-02T03:04:00",null]}'),
+        (pd.DataFrame({"t": [pd.Timestamp("2020-01-02T03:04"), pd.NaT]}), '{"t":["2020-01-02T03:04:00",null]}'),
         (pd.DataFrame({"c": pd.Categorical(["x", "y"])}), '{"c":["x","y"]}'),
         (pd.DataFrame({"a": np.array([0.5], np.float32)}), '{"a":[0.5]}'),
         (pd.Series([1, 2]), '{"0":[1,2]}'),

@@ -252,7 +252,8 @@ Pair = namedtuple("Pair", "left right")
         ({np.int64(1): 1, np.False_: 2, np.str_("s"): 3, frozenset(): 4}, '{"1":1,"False":2,"s":3,"frozenset()":4}'),
         ({date(2020, 1, 2): 1, Colour.RED: 2, UUID(int=1): 3}, DATE_KEYS),
         ((Colour.RED, Colour.PAIR, Level.HIGH), '["red",[1,2],3]'),
-        ((MappingProxyType({"a": 1}), UserDict(b=2), ChainMap({"c": 3}), Counter("d")), '[{"a":1},{"b":2},{"c":3},{"d":1}]'),
+        ((MappingProxyType({"a": 1}), UserDict(b=2)), '[{"a":1},{"b":2}]'),
+        ((ChainMap({"a": 1}), Counter("b")), '[{"a":1},{"b":1}]'),
         ({"a": 1}.keys(), '["a"]'),
         ((Point(1, Pair(2, 3)), Word("w"), Celsius(1.5)), '[{"x":1,"y":[2,3]},"w",1.5]'),
         ((b"\xff", bytearray(b"a"), memoryview(b"b"), np.bytes_(b"c")), '["/w==","YQ==","Yg==","Yw=="]'),
@@ -329,4 +330,4 @@ def test_a_value_in_a_message_is_short() -> None:
     assert shown([1] * 1000) == "a list"
     assert shown({"a": 1}) == "an object"
     assert shown("x" * 1000) == '"' + "x" * 39 + "…"
-    assert [shown(value) for value in (None, True, 2.5, "a")] == ["null", "true", "2.5", '"a"']
+    assert [shown(value) for value in (None, True, nan, "é")] == ["null", "true", "NaN", '"é"']

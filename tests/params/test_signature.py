@@ -162,9 +162,10 @@ def _refuse(*_args: Any, **_kwargs: Any) -> Any:
 
 
 HOSTILE = [
-    type(name, (base,), {method: _refuse for method in methods.split()})
+    type(name, (base,), dict.fromkeys(methods.split(), _refuse))
     for name, base, methods in [
-        ("Everything", object, "__getattr__ __len__ __iter__ __repr__ __str__ __eq__ __hash__ __array__ tolist to_frame"),
+        ("Everything", object, "__getattr__ __len__ __iter__ __repr__ __str__ __eq__ __hash__ __array__ tolist"),
+        ("Framed", object, "to_frame"),
         ("Sized", object, "__len__ __iter__ __contains__ __getitem__"),
         ("Number", object, "__float__ __int__ __index__ __bool__"),
         ("List", list, "__len__ __iter__ __getitem__ __eq__"),
@@ -172,13 +173,15 @@ HOSTILE = [
         ("Text", str, "__str__ __repr__ __eq__ __hash__ encode"),
         ("Float", float, "__float__ __eq__ __ne__ __repr__"),
     ]
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize("spelling", [*TYPES, "odd"])
 @pytest.mark.parametrize("hostile", HOSTILE, ids=lambda kind: kind.__name__)
 def test_whatever_the_users_objects_raise_an_answer_comes_of_it(hostile: type, spelling: str) -> None:
-    for value in (hostile(), [hostile()], {"k": hostile()}, np.array([hostile(), None], dtype=object)):
+    array = np.empty(2, object)
+    array[0] = hostile()
+    for value in (hostile(), [hostile()], {"k": hostile()}, array):
         text, message = giving(spelling, "int").encode({"o0": value, "o1": 5})
         answer = json.loads(text)
         assert answer["o1"] == 5
@@ -188,6 +191,14 @@ def test_whatever_the_users_objects_raise_an_answer_comes_of_it(hostile: type, s
 def test_a_fault_that_cannot_tell_is_named_by_its_type() -> None:
     _, message = giving("vector").encode({"o0": HOSTILE[0]()})
     assert message == "output 'o0' cannot be sent as vector: MuteError"
+
+
+def test_a_fault_that_says_nothing_is_named_by_its_type() -> None:
+    class Silent:
+        def tolist(self) -> Any:
+            raise AssertionError
+
+    assert giving("vector").encode({"o0": Silent()})[1].endswith(": AssertionError")
 
 
 def test_an_interrupt_is_not_a_fault_of_an_output() -> None:

@@ -1,0 +1,168 @@
+"""A pool of workers: bounds, order, and what happens when workers die or do not start."""
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+
+from mlhost.errors import Busy, CodeFailed, Unavailable
+from mlhost.executors.pool import Pool
+
+
+class FakeWorker:
+    """A worker that only lives and dies; the pool never calls it."""
+
+    def __init__(self) -> None:
+        self.lost = ""
+        self.closed = False
+
+    async def close(self, *, force: bool = False) -> None:
+        self.closed = True
+
+
+class Maker:
+    """Makes workers, as slowly and as badly as a test wants."""
+
+    def __init__(self) -> None:
+        self.made: list[FakeWorker] = []
+        self.seconds = 0.0
+        self.fault: Exception | None = None
+
+    async def __call__(self) -> FakeWorker:
+        await asyncio.sleep(self.seconds)
+        if self.fault:
+            raise self.fault
+        self.made.append(FakeWorker())
+        return self.made[-1]
+
+
+@pytest.fixture
+def maker() -> Maker:
+    return Maker()
+
+
+@pytest.fixture
+def make_pool(maker: Maker) -> Callable[..., Pool]:
+    def make_pool(size: int = 2, queue: int = 100) -> Pool:
+        return Pool(maker, size, queue)  # type: ignore[arg-type]
+
+    return make_pool
+
+
+async def test_workers_are_started_as_needed_and_never_more_than_the_size(
+    make_pool: Callable[..., Pool], maker: Maker
+) -> None:
+    pool, at_once, most = make_pool(size=3, queue=1000), 0, 0
+    maker.seconds = 0.01
+
+    async def call() -> None:
+        nonlocal at_once, most
+        async with pool.lease():
+            at_once += 1
+            most = max(most, at_once)
+            await asyncio.sleep(0.001)
+            at_once -= 1
+
+    await call()
+    assert len(maker.made) == 1
+    await asyncio.gather(*(call() for _ in range(200)))
+    assert (most, len(maker.made)) == (3, 3)
+
+
+async def test_those_who_wait_are_served_in_order(make_pool: Callable[..., Pool]) -> None:
+    pool, served = make_pool(size=1), []
+
+    async def call(number: int) -> None:
+        async with pool.lease():
+            await asyncio.sleep(0)
+            served.append(number)
+
+    await asyncio.gather(*(call(number) for number in range(20)))
+    assert served == list(range(20))
+
+
+async def test_beyond_the_queue_one_is_told_to_come_back(make_pool: Callable[..., Pool]) -> None:
+    pool = make_pool(size=1, queue=1)
+    async with pool.lease():
+        waiting = asyncio.ensure_future(pool.lease().__aenter__())
+        await asyncio.sleep(0)
+        with pytest.raises(Busy) as busy:
+            await pool.lease().__aenter__()
+        assert busy.value.details["retry_after_seconds"] == 1
+    assert await waiting
+
+
+async def test_a_caller_who_goes_away_leaves_the_place_to_the_next(make_pool: Callable[..., Pool]) -> None:
+    pool = make_pool(size=1)
+    first = pool.lease()
+    await first.__aenter__()
+    gone = asyncio.ensure_future(pool.lease().__aenter__())
+    stays = asyncio.ensure_future(pool.lease().__aenter__())
+    await asyncio.sleep(0)
+    gone.cancel()
+    await first.__aexit__(None, None, None)
+    assert await stays
+
+
+async def test_a_worker_handed_over_to_someone_just_cancelled_is_not_lost(make_pool: Callable[..., Pool]) -> None:
+    pool = make_pool(size=1)
+    first = pool.lease()
+    await first.__aenter__()
+    gone = asyncio.ensure_future(pool.lease().__aenter__())
+    await asyncio.sleep(0)
+    await first.__aexit__(None, None, None)  # hands over
+    gone.cancel()  # in the same breath
+    with pytest.raises(asyncio.CancelledError):
+        await gone
+    async with asyncio.timeout(1), pool.lease():
+        pass
+
+
+async def test_a_worker_that_died_is_replaced_at_once(make_pool: Callable[..., Pool], maker: Maker) -> None:
+    pool = make_pool(size=1)
+    async with pool.lease() as worker:
+        worker.lost = "it died"  # type: ignore[misc]
+    async with asyncio.timeout(1), pool.lease() as other:
+        assert other is not worker
+    assert maker.made[0].closed
+
+
+async def test_a_worker_that_died_at_rest_is_not_lent_out(make_pool: Callable[..., Pool], maker: Maker) -> None:
+    pool = make_pool(size=1)
+    async with pool.lease():
+        pass
+    maker.made[0].lost = "killed at night"
+    async with asyncio.timeout(1), pool.lease() as other:
+        assert not other.lost
+
+
+async def test_everyone_who_waits_is_told_when_no_worker_can_be_started(
+    make_pool: Callable[..., Pool], maker: Maker
+) -> None:
+    pool = make_pool(size=2)
+    maker.fault = CodeFailed("the snapshot does not load")
+    results = await asyncio.gather(*(pool.lease().__aenter__() for _ in range(5)), return_exceptions=True)
+    assert [str(result) for result in results] == ["the snapshot does not load"] * 5
+    maker.fault = None
+    async with asyncio.timeout(1), pool.lease():
+        pass
+
+
+async def test_closing_serves_those_who_wait_and_then_ends_all_workers(
+    make_pool: Callable[..., Pool], maker: Maker
+) -> None:
+    pool = make_pool(size=1)
+    first = pool.lease()
+    await first.__aenter__()
+    waiting = asyncio.ensure_future(pool.lease().__aenter__())
+    await asyncio.sleep(0)
+    closing = asyncio.ensure_future(pool.close())
+    await asyncio.sleep(0)
+    with pytest.raises(Unavailable):
+        await pool.lease().__aenter__()
+    await first.__aexit__(None, None, None)
+    await waiting
+    assert not closing.done()
+    pool._give(maker.made[0])  # type: ignore[arg-type]
+    await closing
+    assert maker.made[0].closed

@@ -1,0 +1,131 @@
+"""The `mlhost` command: users, doctor, settings."""
+
+import asyncio
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from mlhost.cli import main
+from mlhost.config import SETTINGS
+from mlhost.store import Store
+from mlhost.store.folder import DataFolder
+from tests.server.conftest import Start
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    return tmp_path / "data"
+
+
+def mlhost(*arguments: str | Path, expect: int = 0) -> Result:
+    result = CliRunner().invoke(main, [str(argument) for argument in arguments])
+    assert result.exit_code == expect, result.output
+    return result
+
+
+def test_users_are_added_listed_and_changed(data: Path) -> None:
+    mlhost("user", "add", "carol", "--password", "a password", "--data", data)
+    mlhost("user", "add", "rita", "--password", "a password", "--role", "reader", "--data", data)
+    assert mlhost("user", "list", "--data", data).output == "carol\tContributor\nrita\tReader\n"
+    mlhost("user", "role", "rita", "owner", "--data", data)
+    mlhost("user", "passwd", "rita", "--password", "another one", "--data", data)
+    assert "rita\tOwner" in mlhost("user", "list", "--data", data).output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("add", "carol", "--password", "a password"), "There is a user 'carol' already."),
+        (("add", "dora", "--password", "short"), "8 characters"),
+        (("add", " ", "--password", "a password"), "cannot name a user"),
+        (("role", "nobody", "Owner"), "no user 'nobody'"),
+        (("role", "carol", "King"), "'King' is not a role; there are None, Reader, Contributor, Owner."),
+    ],
+)
+def test_what_cannot_be_done_is_said_in_words(data: Path, arguments: tuple[str, ...], words: str) -> None:
+    mlhost("user", "add", "carol", "--password", "a password", "--data", data)
+    assert words in mlhost("user", *arguments, "--data", data, expect=1).output
+
+
+def test_users_of_a_running_server_are_left_alone(start: Start, data: Path) -> None:
+    start()
+    assert "in use by another server" in mlhost("user", "list", "--data", data, expect=1).output
+
+
+def test_the_doctor_finds_nothing_wrong_with_a_sound_folder(data: Path) -> None:
+    assert "does not exist yet" in mlhost("doctor", "--data", data).output
+    mlhost("user", "add", "carol", "--password", "a password", "--data", data)
+    told = mlhost("doctor", "--data", data).output
+    assert "PROBLEM" not in told
+    assert re.search(r"ok +store: whole", told)
+    assert re.search(r"ok +aiohttp: 3\.", told)
+
+
+def test_the_doctor_leaves_a_running_server_alone(start: Start, data: Path) -> None:
+    start()
+    assert "is checked when that server is stopped" in mlhost("doctor", "--data", data).output
+
+
+def test_the_doctor_names_what_is_wrong_and_exits_1(data: Path) -> None:
+    mlhost("user", "add", "carol", "--password", "a password", "--data", data)
+    (data / "server.key").chmod(0o644)
+    assert re.search(r"PROBLEM +data folder: .*chmod 600", mlhost("doctor", "--data", data, expect=1).output)
+
+
+def test_the_doctor_names_damaged_snapshot_bytes(data: Path) -> None:
+    async def damage() -> None:
+        from mlhost.store.blobs import Blobs
+
+        with DataFolder.open(data) as folder:
+            store = await Store.open(folder.database)
+            blobs = Blobs(store, folder.key("blobs"))
+            sealed = await blobs.seal(b"content")
+            async with store.write() as db:
+                await blobs.keep(db, sealed)
+                await db.execute("update blob_chunks set content = x'00'")
+            await store.close()
+
+    asyncio.run(damage())
+    assert re.search(r"PROBLEM +snapshot bytes", mlhost("doctor", "--data", data, expect=1).output)
+
+
+def test_the_doctor_does_not_take_a_broken_database_for_a_sound_one(data: Path) -> None:
+    mlhost("user", "add", "carol", "--password", "a password", "--data", data)
+    (data / "mlhost.sqlite").write_bytes(b"this is no database" * 1000)
+    assert "PROBLEM" in mlhost("doctor", "--data", data, expect=1).output
+
+
+def test_settings_are_shown_with_their_origin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "own.toml"
+    file.write_text("[sessions]\nmax = 5\n")
+    monkeypatch.setenv("MLHOST_SERVER_PORT", "12345")
+    told = mlhost("config", "show", "--origin", "--config", file).output
+    assert "port = 12345  # MLHOST_SERVER_PORT" in told
+    assert f"max = 5  # file {file}" in told
+    assert 'host = "127.0.0.1"  # default' in told
+    assert told.count(" = ") == len(SETTINGS)
+
+
+def test_an_unknown_setting_stops_the_start_by_name(tmp_path: Path) -> None:
+    file = tmp_path / "own.toml"
+    file.write_text("[server]\nprot = 1\n")
+    told = mlhost("serve", "--config", file, expect=1).output
+    assert "server.prot" in told
+    assert "did you mean server.port?" in told
+
+
+def test_every_command_and_option_explains_itself() -> None:
+    for path in ([], ["serve"], ["user"], ["user", "add"], ["doctor"], ["config", "show"]):
+        assert len(mlhost(*path, "--help").output) > 100
+
+
+def test_the_module_runs_as_the_command() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "mlhost", "--version"], capture_output=True, text=True, env=os.environ, timeout=30
+    )
+    assert done.stdout.startswith("mlhost, version ")
