@@ -192,30 +192,34 @@ class ProcessWorker:
         assert self._transport is not None
         self._transport.write(frame)
         try:
-            await self._settled(reply)
+            result = await reply
+        except asyncio.CancelledError:
+            await self._drain(number)
+            raise
+        except MlhostError:
+            if self._stop_reason and not self.lost:
+                raise CodeFailed(self._stop_reason) from None
+            raise
         finally:
             self._pending = None
             for timer in self._timers:
                 timer.cancel()
             self._read_console()
-        if self._stop_reason and not self.lost:
-            reply.exception()
+        if self._stop_reason:
             raise CodeFailed(self._stop_reason)
-        return reply.result()
+        return result
 
-    async def _settled(self, reply: asyncio.Future[Any]) -> None:
-        """Wait for the reply, also when the caller is cancelled: the call is then interrupted first."""
-        cancelled: asyncio.CancelledError | None = None
+    async def _drain(self, number: int) -> None:
+        """The caller went away: stop its call and wait for the reply, which nobody else must get."""
+        reply = asyncio.get_running_loop().create_future()
+        self._pending = (number, reply)
+        if self.lost:
+            return
+        self._stop("The caller went away.")
         while not reply.done():
-            try:
+            with contextlib.suppress(asyncio.CancelledError):  # asked again: the grace bounds the wait
                 await asyncio.wait([reply])
-            except asyncio.CancelledError as cancel:
-                if cancelled is None:
-                    self._stop("The caller went away.")
-                cancelled = cancel
-        if cancelled is not None:
-            reply.exception()
-            raise cancelled
+        reply.exception()
 
     def _expire(self) -> None:
         self._stop(f"Stopped after {self._deadline_seconds:g} seconds, the time one call may take.")

@@ -43,25 +43,24 @@ def answer(status: int, message: str, kind: str, field: str = "") -> web.Respons
 @web.middleware
 async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Turn whatever is raised into an answer, and write one line a request to the log."""
-    request[REQUEST_ID] = request_id = uuid4().hex
     started = time.perf_counter()
     try:
         response = await handler(request)
     except errors.MlhostError as error:
-        response = _told(error, request_id)
+        response = _told(error, request)
     except web.HTTPException as refusal:  # aiohttp's own: unknown route, wrong method, too large
         response = _refused(refusal)
     except asyncio.CancelledError:
         raise
     except Exception as fault:
-        response = _masked(fault, request_id)
+        response = _masked(fault, request)
     _log(request, response.status, (time.perf_counter() - started) * 1000)
     return response
 
 
-def _told(error: errors.MlhostError, request_id: str) -> web.Response:
+def _told(error: errors.MlhostError, request: web.Request) -> web.Response:
     if type(error) is errors.MlhostError:  # a fault of ours inside a worker
-        return _masked(error, request_id)
+        return _masked(error, request)
     response = answer(STATUS[type(error)], error.message, type(error).__name__, error.details.get("field", ""))
     if isinstance(error, errors.Unauthenticated):
         response.headers["WWW-Authenticate"] = "Bearer"
@@ -86,11 +85,19 @@ def _refused(refusal: web.HTTPException) -> web.Response:
     return response
 
 
-def _masked(fault: Exception, request_id: str) -> web.Response:
+def _masked(fault: Exception, request: web.Request) -> web.Response:
     """The unexpected: an id for the one who asked, the trace for the one who can read the log."""
+    request_id = _request_id(request)
     trace = fault.details.get("trace") if isinstance(fault, errors.MlhostError) else None
     log.error("request %s failed: %s", request_id, trace or fault, exc_info=None if trace else fault)
     return answer(500, f"Something went wrong inside the server; its log says what under {request_id}.", "Internal")
+
+
+def _request_id(request: web.Request) -> str:
+    """The id under which the log tells of a request; made when it is first needed."""
+    if REQUEST_ID not in request:
+        request[REQUEST_ID] = uuid4().hex
+    return request[REQUEST_ID]
 
 
 def _log(request: web.Request, status: int, milliseconds: float) -> None:
@@ -106,6 +113,6 @@ def _log(request: web.Request, status: int, milliseconds: float) -> None:
         "status": status,
         "milliseconds": round(milliseconds, 2),
         "user": who.name if who else "-",
-        "request_id": request[REQUEST_ID],
+        "request_id": _request_id(request),
     }
     access_log.log(level, "%s %s %s", request.method, fields["route"], status, extra=fields)

@@ -1,7 +1,18 @@
 """The server's types: how each is spelled, described in Swagger, decoded from JSON and encoded to it.
 
 One table, read-only (contract section 3). A spelling it does not have is not an error: such a parameter is whatever
-JSON says.
+JSON says. Types convert where nothing is lost and refuse the rest:
+
+    integer     int    in: whole numbers, 2.0 among them; no booleans, no texts
+                       out: the same, and True as 1
+    numeric     float  in: numbers, and "NaN", "Infinity", "-Infinity", "Inf", "-Inf"; no booleans, no other texts
+                       out: any number, integers exact, True as 1
+    character   str    in and out: texts; a number or boolean as JSON has it ("5", "true"); out also times, bytes ...
+    logical     bool   in and out: true and false, 0 and 1; no texts
+    vector, matrix     see `arrays`
+    data.frame         see `frames`
+
+A scalar output may come as the only item of an array, Series or list. What is not finite leaves as null.
 """
 
 from __future__ import annotations

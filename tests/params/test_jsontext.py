@@ -228,6 +228,10 @@ class Celsius(float):
     __slots__ = ()
 
 
+class Count(int):
+    __slots__ = ()
+
+
 class Tensor:
     def tolist(self) -> list[float]:
         return [1.0, 2.0]
@@ -255,7 +259,8 @@ Pair = namedtuple("Pair", "left right")
         ((MappingProxyType({"a": 1}), UserDict(b=2)), '[{"a":1},{"b":2}]'),
         ((ChainMap({"a": 1}), Counter("b")), '[{"a":1},{"b":1}]'),
         ({"a": 1}.keys(), '["a"]'),
-        ((Point(1, Pair(2, 3)), Word("w"), Celsius(1.5)), '[{"x":1,"y":[2,3]},"w",1.5]'),
+        ((Point(1, Pair(2, 3)), Word("w")), '[{"x":1,"y":[2,3]},"w"]'),
+        ((Celsius(1.5), Count(2**64 + 1)), "[1.5,18446744073709551617]"),
         ((b"\xff", bytearray(b"a"), memoryview(b"b"), np.bytes_(b"c")), '["/w==","YQ==","Yg==","Yw=="]'),
         ((Decimal("1.10"), Decimal("NaN"), Decimal("-Infinity"), Fraction(1, 4)), "[1.10,null,null,0.25]"),
         (UUID(int=1), '"00000000-0000-0000-0000-000000000001"'),
@@ -265,6 +270,7 @@ Pair = namedtuple("Pair", "left right")
         ((date(2020, 1, 2), time(3, 4)), '["2020-01-02","03:04:00"]'),
         ((timedelta(seconds=1.5), timedelta(days=-1)), '["PT1.5S","-P1D"]'),
         ("a\ud800b", '"a\N{REPLACEMENT CHARACTER}b"'),
+        (["\ud800", b"abc", {Decimal(1): bytearray(b"abc")}], '["\N{REPLACEMENT CHARACTER}","YWJj",{"1":"YWJj"}]'),
         ("\ud83d\ude00", '"\N{GRINNING FACE}"'),
         ((np.float32(0.5), np.float64(nan), np.int8(1), np.bool_(False), np.longdouble(2)), "[0.5,null,1,false,2.0]"),
         ((np.array(5), np.array([[1, 2]]), np.array([]), np.array([None, "a"])), '[5,[[1,2]],[],[null,"a"]]'),
