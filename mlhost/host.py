@@ -18,7 +18,8 @@ from mlhost.config import Config
 from mlhost.errors import MlhostError
 from mlhost.executors import Executor
 from mlhost.executors.canary import Canary
-from mlhost.executors.process import ProcessExecutor, ProcessSettings
+from mlhost.executors.forking import ProcessSettings
+from mlhost.executors.process import ProcessExecutor
 from mlhost.services import PoolSettings, Services
 from mlhost.sessions import Sessions
 from mlhost.snapshots import Snapshots

@@ -6,7 +6,8 @@ import aiohttp
 import pytest
 
 from mlhost.auth.principal import Role
-from mlhost.executors.process import ProcessExecutor, ProcessSettings, ProcessWorker
+from mlhost.executors.forking import ProcessSettings
+from mlhost.executors.process import ProcessExecutor, ProcessWorker
 from mlhost.host import Host, ensure_admin, open_host
 from mlhost.http.server import serve
 from mlhost.store.folder import DataFolder

@@ -5,15 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-import logging
 import os
 import shutil
 import signal
 import socket
-import subprocess
-import sys
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Concatenate
 from uuid import uuid4
@@ -21,27 +17,11 @@ from uuid import uuid4
 from mlhost.errors import CodeFailed, MlhostError, Unavailable, WorkerLost, from_wire
 from mlhost.executors import Given, Result, deaths, wire
 from mlhost.executors.console import Console
+from mlhost.executors.forking import ProcessSettings, Template
 from mlhost.runtime.workspace import Workspace
 
-log = logging.getLogger(__name__)
-
 GRACE_SECONDS = 2.0  # between asking a call or a worker to stop and killing it
-TEMPLATE_SECONDS = 120.0  # the longest the template may take for its imports on a slow disk
 READ_BYTES = 65536  # of console at a time
-
-# What workers may see of the server's environment; `runtime.environment` adds to it.
-ENVIRONMENT = ("HOME", "LANG", "LC_ALL", "LC_CTYPE", "LD_LIBRARY_PATH", "PATH", "PYTHONPATH", "TMPDIR", "TZ")
-THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-
-
-@dataclass(frozen=True, slots=True)
-class ProcessSettings:
-    """What workers are made with; the fields are the settings of the same names."""
-
-    preload: tuple[str, ...] = ()
-    threads: int = 1
-    environment: tuple[str, ...] = ()
-    memory_bytes: int = 0
 
 
 class ProcessExecutor:
@@ -50,7 +30,7 @@ class ProcessExecutor:
     def __init__(self, work: Path, settings: ProcessSettings) -> None:
         self._work = work
         self._settings = settings
-        self._template: _Template | None = None
+        self._template: Template | None = None
         self._starting = asyncio.Lock()
         self._closed = False
 
@@ -77,7 +57,7 @@ class ProcessExecutor:
         if self._template is not None:
             await self._template.close()
 
-    async def _living_template(self) -> _Template:
+    async def _living_template(self) -> Template:
         async with self._starting:
             if self._closed:
                 raise Unavailable("The server is stopping.")
@@ -85,7 +65,7 @@ class ProcessExecutor:
                 await self._template.close()
                 self._template = None
             if self._template is None:
-                self._template = await _Template.start(self._work, self._settings)
+                self._template = await Template.start(self._work, self._settings)
             return self._template
 
 
@@ -107,7 +87,7 @@ class ProcessWorker:
         self._timers: list[asyncio.TimerHandle] = []
         self._transport: asyncio.WriteTransport | None = None
         self._console_end: int | None = None
-        self._template: _Template | None = None
+        self._template: Template | None = None
         self._number = 0
 
     @property
@@ -115,7 +95,7 @@ class ProcessWorker:
         """Whether a call is running."""
         return self._pending is not None
 
-    async def start(self, template: _Template) -> None:
+    async def start(self, template: Template) -> None:
         """Have the template fork the process and connect to it."""
         ours, theirs = socket.socketpair()
         console_end, their_console = os.pipe()
@@ -295,122 +275,3 @@ def _error(wire_error: Any) -> MlhostError:
         return from_wire(wire_error)
     except (KeyError, TypeError):
         return WorkerLost("it answered with something that is not an answer")
-
-
-class _Template:
-    """The host's side of the template process."""
-
-    def __init__(self, process: subprocess.Popen[bytes], control: socket.socket) -> None:
-        self.lost = False
-        self._process = process
-        self._control = control
-        self._numbers = itertools.count(1)
-        self._exits: dict[int, Callable[[tuple[int, int] | None], None]] = {}
-        self._forks: dict[int, asyncio.Future[None]] = {}
-        self._ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._transport: asyncio.BaseTransport | None = None
-
-    @classmethod
-    async def start(cls, work: Path, settings: ProcessSettings) -> _Template:
-        ours, theirs = socket.socketpair()
-        with theirs:
-            arguments = [sys.executable, "-P", "-m", "mlhost.executors.template", str(theirs.fileno())]
-            process = subprocess.Popen(  # noqa: ASYNC220 - the start is short, and nothing else can be done before
-                [*arguments, ",".join(settings.preload)],
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                cwd=work,
-                env=_environment(settings, os.environ),
-                start_new_session=True,
-            )
-        # One descriptor for the transport, which reads, and one for us: descriptors travel only by sendmsg.
-        template = cls(process, ours.dup())
-        ours.setblocking(False)
-        template._transport, _ = await asyncio.get_running_loop().create_unix_connection(
-            lambda: wire.FrameProtocol(template._on_event, template._on_end), sock=ours
-        )
-        return template
-
-    async def fork(
-        self,
-        spec: Mapping[str, Any],
-        descriptors: tuple[int, int],
-        on_exit: Callable[[tuple[int, int] | None], None],
-    ) -> int:
-        """Fork a worker that gets the two descriptors; its number here. Unavailable if that cannot be."""
-        try:
-            async with asyncio.timeout(TEMPLATE_SECONDS):
-                await asyncio.shield(self._ready)
-        except TimeoutError:
-            raise Unavailable(f"The template process is not ready after {TEMPLATE_SECONDS:g} s.") from None
-        number = next(self._numbers)
-        forked = self._forks[number] = asyncio.get_running_loop().create_future()
-        self._exits[number] = on_exit
-        try:
-            self._send(["fork", number, spec], descriptors)
-            await forked
-        except BaseException:
-            self._exits.pop(number, None)
-            self.signal(number, signal.SIGKILL)
-            raise
-        finally:
-            self._forks.pop(number, None)
-        return number
-
-    def signal(self, number: int, which: signal.Signals) -> None:
-        """Signal a worker's process group; nothing happens if it has ended."""
-        if not self.lost and number in self._exits:
-            self._send(["signal", number, which.value])
-
-    async def close(self) -> None:
-        """End the process; the kernel ends its workers with it."""
-        if self._transport is not None:
-            self._transport.close()
-        self._process.kill()
-        await asyncio.to_thread(self._process.wait)
-        self._on_end()
-
-    def _send(self, message: list[Any], descriptors: tuple[int, ...] = ()) -> None:
-        try:
-            socket.send_fds(self._control, [wire.pack(message)], descriptors)
-        except OSError as fault:
-            raise Unavailable(f"The template process does not listen: {fault}") from fault
-
-    def _on_event(self, event: Any) -> None:
-        kind, *rest = event
-        if kind == "exited":
-            number, status, peak_bytes = rest
-            if on_exit := self._exits.pop(number, None):
-                on_exit((status, peak_bytes))
-        elif kind == "ready":
-            for module in rest[0]:
-                log.info("not preloaded: %s", module)
-            self._ready.set_result(None)
-        elif forked := self._forks.get(rest[0]):
-            if forked.done():
-                return
-            if kind == "forked":
-                forked.set_result(None)
-            else:
-                forked.set_exception(Unavailable(f"No worker can be started: {rest[1]}"))
-
-    def _on_end(self) -> None:
-        if self.lost:
-            return
-        self.lost = True
-        self._control.close()
-        fault = Unavailable("The process that workers are forked from died; the next call starts a new one.")
-        for waiting in (self._ready, *self._forks.values()):
-            if not waiting.done():
-                waiting.set_exception(fault)
-                waiting.exception()  # nobody may be waiting, and that is no mistake
-        exits, self._exits = self._exits, {}
-        for on_exit in exits.values():
-            on_exit(None)
-
-
-def _environment(settings: ProcessSettings, environ: Mapping[str, str]) -> dict[str, str]:
-    allowed = (*ENVIRONMENT, *settings.environment)
-    kept = {name: environ[name] for name in allowed if name in environ}
-    threads = dict.fromkeys(THREAD_VARIABLES, str(settings.threads))
-    return {**kept, **threads, "MPLBACKEND": "Agg", "PYTHONUNBUFFERED": "1"}

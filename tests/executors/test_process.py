@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from mlhost.errors import CodeFailed, Invalid, MlhostError, NotFound, Unavailable, WorkerLost
-from mlhost.executors.process import ProcessExecutor, ProcessSettings, ProcessWorker
+from mlhost.executors.forking import ProcessSettings
+from mlhost.executors.process import ProcessExecutor, ProcessWorker
 from mlhost.runtime import program
 from mlhost.runtime.freeze import load_object
 from mlhost.runtime.workspace import delete_object, list_files, list_objects, ping, read_file, write_file
