@@ -107,7 +107,11 @@ class Limits:
 class Sessions:
     """Interactive sessions."""
 
-    max: Count = setting(80, "Sessions that may be open at once.")
+    max: Count = setting(60, "Sessions that may be open at once.")
+    max_per_user: Count = setting(20, "Sessions one user may have open at once.")
+    idle_seconds: Seconds = setting(
+        1800.0, "Seconds without a request after which a session that runs nothing is closed (30 minutes)."
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +120,11 @@ class Pool:
 
     workers: Count = setting(2, "Warm workers per service version, at most.")
     queue: CountOrNone = setting(1000, "Calls that may wait per service version; more are refused as busy.")
+    retire_seconds: Seconds = setting(600.0, "Seconds without a call after which a warm worker ends (10 minutes).")
+    max_calls: CountOrNone = setting(0, "Calls after which a warm worker is replaced by a new one; 0 = never.")
+    max_growth_bytes: SizeOrNone = setting(
+        536_870_912, "Growth in bytes after which a warm worker is replaced (512 MiB); 0 = any."
+    )
 
 
 @dataclass(frozen=True, slots=True)

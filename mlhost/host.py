@@ -19,9 +19,10 @@ from mlhost.errors import MlhostError
 from mlhost.executors import Executor
 from mlhost.executors.canary import Canary
 from mlhost.executors.forking import ProcessSettings
+from mlhost.executors.pool import PoolSettings
 from mlhost.executors.process import ProcessExecutor
-from mlhost.services import PoolSettings, Services
-from mlhost.sessions import Sessions
+from mlhost.services import Services
+from mlhost.sessions import SessionLimits, Sessions
 from mlhost.snapshots import Snapshots
 from mlhost.store import Store
 from mlhost.store.blobs import Blobs
@@ -68,10 +69,18 @@ async def open_host(config: Config, folder: DataFolder, passwords: Passwords | N
         users = Users(store, passwords)
         tokens = Tokens(store, users, folder.key("tokens"), _lifetimes(config))
 
-        sessions = Sessions(executor, most=config.sessions.max, execute_seconds=config.limits.execute_seconds)
+        sessions = Sessions(executor, _session_limits(config))
         stack.push_async_callback(sessions.close_all)
+        sessions.watch()
         snapshots = Snapshots(store, blobs, sessions)
-        services = Services(store, blobs, executor, snapshots, _pool_settings(config))
+        services = Services(
+            store,
+            blobs,
+            executor,
+            snapshots,
+            _pool_settings(config),
+            score_seconds=config.limits.score_seconds,
+        )
         stack.push_async_callback(services.close)
         await services.load()
         yield Host(config, folder, store, executor, canary, users, tokens, sessions, snapshots, services)
@@ -128,8 +137,14 @@ def _process_settings(config: Config) -> ProcessSettings:
     )
 
 
+def _session_limits(config: Config) -> SessionLimits:
+    limits = config.sessions
+    return SessionLimits(limits.max, limits.max_per_user, limits.idle_seconds, config.limits.execute_seconds)
+
+
 def _pool_settings(config: Config) -> PoolSettings:
-    return PoolSettings(config.pool.workers, config.pool.queue, config.limits.score_seconds)
+    pool = config.pool
+    return PoolSettings(pool.workers, pool.queue, pool.retire_seconds, pool.max_calls, pool.max_growth_bytes)
 
 
 def _lifetimes(config: Config) -> Lifetimes:

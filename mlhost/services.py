@@ -17,7 +17,7 @@ from mlhost import names
 from mlhost.auth.principal import Principal, Role
 from mlhost.errors import CodeFailed, Conflict, Forbidden, Invalid, NotFound, WorkerLost
 from mlhost.executors import Executor, Worker
-from mlhost.executors.pool import Pool
+from mlhost.executors.pool import Pool, PoolSettings
 from mlhost.params.signature import Signature
 from mlhost.runtime.freeze import thaw
 from mlhost.runtime.program import ProgramSpec, prepare
@@ -85,26 +85,25 @@ class Draft:
     snapshot_id: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class PoolSettings:
-    """Of every version's pool; the settings of section `pool` and `limits.score_seconds`."""
-
-    workers: int
-    queue: int
-    score_seconds: float
-
-
 class Services:
     """The published versions of one server, and the table of those that can be called."""
 
     def __init__(
-        self, store: Store, blobs: Blobs, executor: Executor, snapshots: Snapshots, pools: PoolSettings
+        self,
+        store: Store,
+        blobs: Blobs,
+        executor: Executor,
+        snapshots: Snapshots,
+        pools: PoolSettings,
+        *,
+        score_seconds: float,
     ) -> None:
         self._store = store
         self._blobs = blobs
         self._executor = executor
         self._snapshots = snapshots
         self._pools = pools
+        self._score_seconds = score_seconds
         self._ready: dict[tuple[str, str], Ready] = {}
         self._closing: set[asyncio.Task[None]] = set()
 
@@ -248,7 +247,7 @@ class Services:
             raise Invalid(f"Loading the snapshot or running initCode failed: {lost}.") from None
 
     async def _start_worker(self, service: Service) -> Worker:
-        worker = await self._executor.open(deadline_seconds=self._pools.score_seconds)
+        worker = await self._executor.open(deadline_seconds=self._score_seconds)
         try:
             if service.blob is not None:
                 await worker.call(thaw, await self._blobs.read(service.blob))
@@ -268,7 +267,7 @@ class Services:
 
     def _make_ready(self, service: Service) -> Ready:
         start = functools.partial(self._start_worker, service)
-        return Ready(service.name, service.version, Pool(start, self._pools.workers, self._pools.queue))
+        return Ready(service.name, service.version, Pool(start, self._pools))
 
     def _withdraw(self, ready: Ready | None) -> None:
         if ready is not None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from time import time
+from time import monotonic, time
 from typing import Concatenate
 
 from mlhost import names
@@ -18,6 +19,7 @@ from mlhost.runtime.workspace import Workspace, list_files, list_objects
 
 MAX_HISTORY = 10_000  # blocks kept; the oldest go first
 MAX_REMEMBERED = 1_000  # ended sessions whose reason is still told
+LOOK_SECONDS = 30.0  # between looks for idle sessions, at most
 SHOWN_CODE = 80  # characters of the block a session died of
 
 
@@ -30,6 +32,7 @@ class Session:
     owner: str
     worker: Worker
     created_at: float  # seconds since the epoch, UTC
+    used_at: float = field(default_factory=monotonic)  # last request for it
     history: list[str] = field(default_factory=list)
     running: str = ""  # the block that runs now
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)  # of blocks: one after the other
@@ -38,32 +41,44 @@ class Session:
     files: list[str] = field(default_factory=list)
 
 
+@dataclass(frozen=True, slots=True)
+class SessionLimits:
+    """The settings of section `sessions`, and `limits.execute_seconds`."""
+
+    most: int
+    most_per_user: int
+    idle_seconds: float
+    execute_seconds: float
+
+
 class Sessions:
     """The open sessions of one server; another user's session does not exist for the one who asks."""
 
-    def __init__(self, executor: Executor, *, most: int, execute_seconds: float) -> None:
+    def __init__(self, executor: Executor, limits: SessionLimits) -> None:
         self._executor = executor
-        self._most = most
-        self._execute_seconds = execute_seconds
+        self._limits = limits
         self._open: dict[str, Session] = {}
         self._ended: dict[str, tuple[str, str]] = {}  # id -> owner, reason
-        self._opening = 0
+        self._opening: Counter[str] = Counter()  # user -> sessions whose workers are being started
+        self._watching: asyncio.Task[None] | None = None
         self._burials: set[asyncio.Future[None]] = set()
 
     async def open(self, who: Principal, name: str | None = None) -> Session:
         """A new session with an empty workspace; Busy when as many are open as may be."""
-        if len(self._open) + self._opening >= self._most:
-            self._bury_lost()
-        if len(self._open) + self._opening >= self._most:
-            raise Busy(f"{self._most} sessions are open, which is all there may be (sessions.max).")
-        self._opening += 1  # the place is taken before the worker is started
+        self._bury_lost()
+        self._check_room(who)
+        self._opening[who.name] += 1  # the place is taken before the worker is started
         try:
-            worker = await self._executor.open(deadline_seconds=self._execute_seconds)
+            worker = await self._executor.open(deadline_seconds=self._limits.execute_seconds)
         finally:
-            self._opening -= 1
+            self._opening[who.name] -= 1
         session = Session(names.new_id(), name or names.session_name(), who.name, worker, time())
         self._open[session.id] = session
         return session
+
+    def watch(self) -> None:
+        """From now on close sessions that nobody uses, until `close_all`."""
+        self._watching = asyncio.get_running_loop().create_task(self._close_idle())
 
     def list_open(self, who: Principal) -> list[Session]:
         """The caller's open sessions, oldest first."""
@@ -133,6 +148,8 @@ class Sessions:
 
     async def close_all(self) -> None:
         """End every session, at the server's end."""
+        if self._watching is not None:
+            self._watching.cancel()
         sessions, self._open = list(self._open.values()), {}
         await asyncio.gather(*(session.worker.close(force=True) for session in sessions))
 
@@ -159,6 +176,7 @@ class Sessions:
             raise Gone(self._ended[session_id][1])
         if session.worker.lost:
             raise self._bury(session)
+        session.used_at = monotonic()
         return session
 
     def _find(self, who: Principal, session_id: str) -> Session | None:
@@ -170,9 +188,12 @@ class Sessions:
         return session
 
     def _bury(self, session: Session) -> Gone:
-        """Remember how a session died and let go of its worker; the error that tells it."""
+        """Remember how a session died; the error that tells it."""
         while_running = f" while running: {_shown(session.running)}" if session.running else ""
-        reason = f"The session has ended: {session.worker.lost}{while_running}"
+        return self._end(session, f"The session has ended: {session.worker.lost}{while_running}")
+
+    def _end(self, session: Session, reason: str) -> Gone:
+        """Let go of a session's worker and remember why; the error that tells it."""
         if self._open.pop(session.id, None) is not None:
             self._ended[session.id] = (session.owner, reason)
             if len(self._ended) > MAX_REMEMBERED:
@@ -180,6 +201,24 @@ class Sessions:
             self._burials.add(burial := asyncio.ensure_future(session.worker.close(force=True)))
             burial.add_done_callback(self._burials.discard)
         return Gone(self._ended.get(session.id, ("", reason))[1])
+
+    async def _close_idle(self) -> None:
+        """Close what has not been used for `idle_seconds`; running code counts as use."""
+        limit = self._limits.idle_seconds
+        while True:
+            await asyncio.sleep(min(limit / 4, LOOK_SECONDS))
+            for session in list(self._open.values()):
+                if session.worker.busy:
+                    session.used_at = monotonic()
+                elif monotonic() - session.used_at > limit:
+                    self._end(session, f"The session was closed after {limit:g} s without use (sessions.idle_seconds).")
+
+    def _check_room(self, who: Principal) -> None:
+        own = sum(session.owner == who.name for session in self._open.values()) + self._opening[who.name]
+        if own >= self._limits.most_per_user:
+            raise Busy(f"You have {own} sessions open, which is all one user may have (sessions.max_per_user).")
+        if len(self._open) + self._opening.total() >= self._limits.most:
+            raise Busy(f"{self._limits.most} sessions are open, which is all there may be (sessions.max).")
 
     def _bury_lost(self) -> None:
         for session in [session for session in self._open.values() if session.worker.lost]:

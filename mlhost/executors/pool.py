@@ -7,66 +7,93 @@ import logging
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from time import monotonic
 from typing import Any
 
 from mlhost.errors import Busy, MlhostError, Unavailable
 from mlhost.executors import Worker
+from mlhost.runtime.workspace import resident_bytes
 
 log = logging.getLogger(__name__)
 
 RETRY_AFTER_SECONDS = 1  # what a caller is told who finds the queue full
+CALLS_BETWEEN_WEIGHINGS = 100  # asking a worker for its size costs about as much as an empty call
+
+
+@dataclass(frozen=True, slots=True)
+class PoolSettings:
+    """The settings of section `pool`."""
+
+    workers: int
+    queue: int
+    retire_seconds: float = 600.0
+    max_calls: int = 0  # 0 = any
+    max_growth_bytes: int = 0  # 0 = any
+
+
+@dataclass(slots=True, eq=False)
+class _Member:
+    """A worker and what the pool remembers of it."""
+
+    worker: Worker
+    calls: int = 0
+    ready_bytes: int = 0  # resident when it was first weighed
+    idle_since: float = 0.0  # monotonic
 
 
 class Pool:
-    """Up to `size` workers made by `start` as they are needed; up to `queue` callers may wait for one, in order."""
+    """Workers made by `start` as they are needed, within bounds; those who wait for one are served in order."""
 
-    def __init__(self, start: Callable[[], Awaitable[Worker]], size: int, queue: int) -> None:
+    def __init__(self, start: Callable[[], Awaitable[Worker]], settings: PoolSettings) -> None:
         self._start = start
-        self._size = size
-        self._queue = queue
+        self._settings = settings
         self._count = 0  # workers that live or are being started
-        self._idle: list[Worker] = []  # the one used last is taken first: its caches are warm
-        self._waiting: deque[asyncio.Future[Worker]] = deque()
+        self._idle: list[_Member] = []  # the one used last is taken first: its caches are warm
+        self._waiting: deque[asyncio.Future[_Member]] = deque()
         self._closed = False
         self._empty = asyncio.Event()
         self._empty.set()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._retiring: asyncio.TimerHandle | None = None
 
     def adopt(self, worker: Worker) -> None:
         """Take in a worker that is ready."""
         self._added(1)
-        self._give(worker)
+        self._give(_Member(worker))
 
     @asynccontextmanager
     async def lease(self) -> AsyncIterator[Worker]:
         """A worker for one call; Busy when too many wait, or the error that kept a worker from starting."""
-        worker = await self._take()
+        member = await self._take()
         try:
-            yield worker
+            yield member.worker
         finally:
-            self._give(worker)
+            self._take_back(member)
 
     async def close(self) -> None:
         """Let those who wait be served, then end all workers."""
         self._closed = True
+        if self._retiring is not None:
+            self._retiring.cancel()
         while self._idle:
             self._discard(self._idle.pop())
         await self._empty.wait()
         await asyncio.gather(*self._tasks)
 
-    async def _take(self) -> Worker:
+    async def _take(self) -> _Member:
         if self._closed:
             raise Unavailable("The service has been withdrawn.")
         while self._idle:
-            worker = self._idle.pop()
-            if not worker.lost:
-                return worker
-            self._discard(worker)
-        if len(self._waiting) >= self._queue:
+            member = self._idle.pop()
+            if not member.worker.lost:
+                return member
+            self._discard(member)
+        if len(self._waiting) >= self._settings.queue:
             raise Busy("Too many calls wait for this service.", retry_after_seconds=RETRY_AFTER_SECONDS)
-        if self._count < self._size:
+        if self._count < self._settings.workers:
             self._grow()
-        waiter: asyncio.Future[Worker] = asyncio.get_running_loop().create_future()
+        waiter: asyncio.Future[_Member] = asyncio.get_running_loop().create_future()
         self._waiting.append(waiter)
         try:
             return await waiter
@@ -75,24 +102,36 @@ class Pool:
                 self._give(waiter.result())  # it was handed over while the caller went away
             raise
 
-    def _give(self, worker: Worker) -> None:
-        if worker.lost:
-            self._discard(worker)
-            if not self._closed or self._next_waiter(peek=True):
-                self._grow()
-        elif waiter := self._next_waiter():
-            waiter.set_result(worker)
-        elif self._closed:
-            self._discard(worker)
+    def _take_back(self, member: _Member) -> None:
+        member.calls += 1
+        if member.calls == self._settings.max_calls:
+            self._replace(member)
+        elif self._settings.max_growth_bytes and member.calls % CALLS_BETWEEN_WEIGHINGS == 1:
+            self._spawn(self._weigh(member))
         else:
-            self._idle.append(worker)
+            self._give(member)
 
-    def _next_waiter(self, *, peek: bool = False) -> asyncio.Future[Worker] | None:
+    def _give(self, member: _Member) -> None:
+        """To the one who waits longest, or to rest."""
+        if member.worker.lost:
+            self._replace(member)
+        elif waiter := self._next_waiter():
+            waiter.set_result(member)
+        elif self._closed:
+            self._discard(member)
+        else:
+            member.idle_since = monotonic()
+            self._idle.append(member)
+            self._retire_later()
+
+    def _next_waiter(self, *, peek: bool = False) -> asyncio.Future[_Member] | None:
         while self._waiting and self._waiting[0].done():  # it was cancelled
             self._waiting.popleft()
         if not self._waiting:
             return None
         return self._waiting[0] if peek else self._waiting.popleft()
+
+    # --- more and fewer --------------------------------------------------------------------------------------------
 
     def _grow(self) -> None:
         self._added(1)
@@ -107,16 +146,50 @@ class Pool:
             if self._count == 0:  # nobody is left who could serve them
                 self._fail_waiting(fault)
         else:
-            self._give(worker)
+            self._give(_Member(worker))
 
     def _fail_waiting(self, fault: Exception) -> None:
         error = fault if isinstance(fault, MlhostError) else Unavailable("No worker could be started.")
         while waiter := self._next_waiter():
             waiter.set_exception(error)
 
-    def _discard(self, worker: Worker) -> None:
+    def _replace(self, member: _Member) -> None:
+        self._discard(member)
+        if not self._closed or self._next_waiter(peek=True):
+            self._grow()
+
+    def _discard(self, member: _Member) -> None:
         self._added(-1)
-        self._spawn(worker.close())
+        self._spawn(member.worker.close())
+
+    async def _weigh(self, member: _Member) -> None:
+        """Replace a worker that has grown beyond what it may; else it goes back to work."""
+        try:
+            weight = await member.worker.call(resident_bytes)
+        except MlhostError:  # it died meanwhile, which `_give` sees
+            weight = 0
+        member.ready_bytes = member.ready_bytes or weight
+        if weight - member.ready_bytes > self._settings.max_growth_bytes:
+            log.info("a worker grew by %.0f MiB and is replaced", (weight - member.ready_bytes) / 2**20)
+            self._replace(member)
+        else:
+            self._give(member)
+
+    def _retire_later(self) -> None:
+        if self._retiring is None:
+            oldest = self._idle[0].idle_since  # taken from the end, so the first has rested longest
+            delay = oldest + self._settings.retire_seconds - monotonic()
+            self._retiring = asyncio.get_running_loop().call_later(delay, self._retire)
+
+    def _retire(self) -> None:
+        """End the workers that have rested too long, and look again later if any are left."""
+        self._retiring = None
+        latest = monotonic() - self._settings.retire_seconds
+        for member in [member for member in self._idle if member.idle_since <= latest]:
+            self._idle.remove(member)
+            self._discard(member)
+        if self._idle:
+            self._retire_later()
 
     def _added(self, count: int) -> None:
         self._count += count

@@ -6,15 +6,20 @@ from collections.abc import Callable
 import pytest
 
 from mlhost.errors import Busy, CodeFailed, Unavailable
-from mlhost.executors.pool import Pool
+from mlhost.executors.pool import CALLS_BETWEEN_WEIGHINGS, Pool, PoolSettings
+from tests.parts import until
 
 
 class FakeWorker:
-    """A worker that only lives and dies; the pool never calls it."""
+    """A worker that lives, weighs something and dies."""
 
     def __init__(self) -> None:
         self.lost = ""
         self.closed = False
+        self.resident_bytes = 0
+
+    async def call(self, function: object) -> int:
+        return self.resident_bytes
 
     async def close(self, *, force: bool = False) -> None:
         self.closed = True
@@ -43,8 +48,8 @@ def maker() -> Maker:
 
 @pytest.fixture
 def make_pool(maker: Maker) -> Callable[..., Pool]:
-    def make_pool(size: int = 2, queue: int = 100) -> Pool:
-        return Pool(maker, size, queue)  # type: ignore[arg-type]
+    def make_pool(size: int = 2, queue: int = 100, **bounds: float) -> Pool:
+        return Pool(maker, PoolSettings(size, queue, **bounds))  # type: ignore[arg-type]
 
     return make_pool
 
@@ -154,7 +159,8 @@ async def test_closing_serves_those_who_wait_and_then_ends_all_workers(
     pool = make_pool(size=1)
     first = pool.lease()
     await first.__aenter__()
-    waiting = asyncio.ensure_future(pool.lease().__aenter__())
+    second = pool.lease()
+    waiting = asyncio.ensure_future(second.__aenter__())
     await asyncio.sleep(0)
     closing = asyncio.ensure_future(pool.close())
     await asyncio.sleep(0)
@@ -163,6 +169,35 @@ async def test_closing_serves_those_who_wait_and_then_ends_all_workers(
     await first.__aexit__(None, None, None)
     await waiting
     assert not closing.done()
-    pool._give(maker.made[0])  # type: ignore[arg-type]
+    await second.__aexit__(None, None, None)
     await closing
     assert maker.made[0].closed
+
+
+async def test_a_worker_that_rests_too_long_ends_and_the_next_call_starts_another(
+    make_pool: Callable[..., Pool], maker: Maker
+) -> None:
+    pool = make_pool(size=2, retire_seconds=0.1)
+    async with pool.lease(), pool.lease():
+        pass
+    async with pool.lease():
+        await until(lambda: sum(worker.closed for worker in maker.made) == 1)
+    await until(lambda: all(worker.closed for worker in maker.made))
+    async with pool.lease() as worker:
+        assert worker is maker.made[2]
+
+
+async def test_a_worker_is_replaced_after_so_many_calls(make_pool: Callable[..., Pool], maker: Maker) -> None:
+    pool = make_pool(size=1, max_calls=3)
+    for _ in range(7):
+        async with pool.lease():
+            pass
+    assert [worker.closed for worker in maker.made] == [True, True, False]
+
+
+async def test_a_worker_that_grew_too_much_is_replaced(make_pool: Callable[..., Pool], maker: Maker) -> None:
+    pool = make_pool(size=1, max_growth_bytes=1000)
+    for calls in range(2 * CALLS_BETWEEN_WEIGHINGS + 2):
+        async with pool.lease():
+            maker.made[0].resident_bytes = 5000 if calls <= CALLS_BETWEEN_WEIGHINGS else 6500
+    assert [worker.closed for worker in maker.made] == [True, False]
