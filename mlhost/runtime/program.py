@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import ast
 import linecache
+import os
+import shutil
 import sys
 import time
 import traceback
@@ -164,19 +166,23 @@ def score(workspace: Workspace, body: bytes) -> bytes:
 
 
 class _PristineFiles:
-    """Sees to it that the files of one call do not reach the next."""
+    """Sees to it that what one call does to the working directory does not reach the next.
+
+    The snapshot's files are kept in memory, so that one a call changed or removed can be put back.
+    """
 
     def __init__(self, folder: Path, output_files: list[str]) -> None:
         self._folder = folder
         self._outputs = output_files
-        self._kept = {path: path.read_bytes() for name in output_files if (path := folder / name).is_file()}
-        self._names = {entry.name for entry in folder.iterdir()}
+        self._state = look(folder)
+        self._kept = {name: (folder / name).read_bytes() for name in self._state}
         self._seen_ns: int | None = None
 
     def collect(self) -> tuple[dict[str, bytes | None], list[str]]:
-        """The declared files as they are now (None if missing) and the new names; the folder is then put back."""
+        """The declared files as they are now (None if missing), and what was made or changed; all is then put back."""
         files: dict[str, bytes | None] = {name: self._read(name) for name in self._outputs}
-        changed = self._clean() if files or self._touched() else []
+        changed = self._put_back() if self._touched() else []
+        os.chdir(self._folder)
         return files, changed
 
     def _read(self, name: str) -> bytes | None:
@@ -184,23 +190,30 @@ class _PristineFiles:
         return path.read_bytes() if path.is_file() and not path.is_symlink() else None
 
     def _touched(self) -> bool:
-        return self._folder.stat().st_mtime_ns != self._seen_ns
+        try:
+            if self._folder.stat().st_mtime_ns != self._seen_ns:
+                return True
+        except FileNotFoundError:  # the call removed its own working directory
+            self._folder.mkdir(mode=0o700)
+            return True
+        return bool(self._kept) and look(self._folder) != self._state
 
-    def _clean(self) -> list[str]:
-        new = sorted({entry.name for entry in self._folder.iterdir()} - self._names)
-        for name in new:
+    def _put_back(self) -> list[str]:
+        now = look(self._folder)
+        new = {entry.name for entry in self._folder.iterdir()} - self._kept.keys()
+        changed = {name for name in self._kept if now.get(name) != self._state[name]}
+        for name in new | changed:
             _remove(self._folder / name)
-        for path, content in self._kept.items():
-            path.write_bytes(content)
+        for name in changed:
+            (self._folder / name).write_bytes(self._kept[name])
+        self._state = look(self._folder)
         stamp = self._folder.stat().st_mtime_ns
         # A change within the same tick would carry the same stamp: look again next time.
         self._seen_ns = stamp if time.time_ns() - stamp > FOLDER_TICK_NS else None
-        return new
+        return sorted(new | (changed & now.keys()))
 
 
 def _remove(path: Path) -> None:
-    import shutil
-
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path, ignore_errors=True)
     else:

@@ -13,7 +13,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from mlhost import names
-from mlhost.errors import Conflict, NotFound
+from mlhost.errors import Conflict, NotFound, Unavailable
 
 if TYPE_CHECKING:
     from mlhost.runtime.program import Program
@@ -75,7 +75,9 @@ def list_files(workspace: Workspace) -> list[str]:
 
 def look(folder: Path) -> dict[str, tuple[int, int]]:
     """The regular files directly in `folder`: name -> (modified in ns, size in bytes); links are not followed."""
-    found = {}
+    found: dict[str, tuple[int, int]] = {}
+    if not folder.is_dir():  # user code may have removed it
+        return found
     with os.scandir(folder) as entries:
         for entry in entries:
             if entry.is_file(follow_symlinks=False):
@@ -96,8 +98,12 @@ def write_file(workspace: Workspace, name: str, content: bytes) -> None:
     if path.is_dir() and not path.is_symlink():
         raise Conflict(f"{name!r} is a folder.")
     part = workspace.folder / f".{os.getpid()}.part"
-    part.write_bytes(content)
-    part.replace(path)
+    try:
+        part.write_bytes(content)
+        part.replace(path)
+    except OSError as fault:
+        part.unlink(missing_ok=True)
+        raise Unavailable(f"{name!r} cannot be written: {fault.strerror}.") from fault
 
 
 def delete_file(workspace: Workspace, name: str) -> None:

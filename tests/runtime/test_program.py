@@ -139,9 +139,34 @@ pathlib.Path('kept.txt').write_text('')
     for _ in range(2):
         answer = json.loads(score(workspace, b"{}"))
         assert answer["outputParameters"] == {"y": 1}
-        assert answer["changedFiles"] == ["deep", "made"]
+        assert answer["changedFiles"] == ["deep", "kept.txt", "made"]
         assert answer["outputFiles"] == {"kept.txt": "", "missing": None}
     assert (workspace.folder / "kept.txt").read_text() == "original"
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        "os.remove('kept.txt')",
+        "open('kept.txt', 'a').write('more')",
+        "os.remove('kept.txt'); os.mkdir('kept.txt')",
+        "shutil.rmtree(os.getcwd())",
+        "os.chdir('/')",
+    ],
+)
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+def test_what_a_call_does_to_the_snapshots_files_is_undone(workspace: Workspace, harm: str) -> None:
+    (workspace.folder / "kept.txt").write_text("original")
+    code = f"import os, shutil\ny = len(open('kept.txt').read())\nif x: {harm}"
+    prepare(workspace, spec(code, x="logical"))
+    for x in (b"false", b"true", b"true", b"false"):
+        answer = json.loads(score(workspace, b'{"x": %s}' % x))
+        assert answer["outputParameters"] == {"y": 8}, answer
+
+
+def test_a_block_that_removes_its_working_directory_is_an_ordinary_outcome(workspace: Workspace) -> None:
+    assert execute(workspace, "import os, shutil\nshutil.rmtree(os.getcwd())", [], [])["error"] == ""
+    assert execute(workspace, "x = 1", [], ["x"])["files"] == []
 
 
 def test_a_file_made_within_the_clocks_tick_is_found_by_the_next_call(workspace: Workspace) -> None:
