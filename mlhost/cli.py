@@ -19,7 +19,7 @@ from mlhost.auth.passwords import Passwords
 from mlhost.auth.principal import Role
 from mlhost.auth.users import Users
 from mlhost.config import SETTINGS, Loaded, load, toml_value
-from mlhost.errors import MlhostError
+from mlhost.errors import Invalid, MlhostError, NotFound
 from mlhost.host import Admin, Host, ensure_admin, open_host
 from mlhost.http.server import serve as serve_http
 from mlhost.store import Store
@@ -66,6 +66,8 @@ def serve(
     admin_password_file: Path | None,
 ) -> None:
     """Start the server; Ctrl-C or SIGTERM ends it after the requests that run."""
+    if ephemeral and data:
+        raise click.UsageError("--ephemeral keeps nothing, so it does not go together with --data.")
     with _errors_in_words():
         flags = {"server.host": host, "server.port": port, "server.data": data}
         loaded = load(config_file, os.environ, flags)
@@ -78,7 +80,7 @@ def serve(
 async def _serve(loaded: Loaded, folder: DataFolder, password: str | None, *, with_demo: bool) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(number, _stop_once, stop)
     async with AsyncExitStack() as stack:
         host = await stack.enter_async_context(open_host(loaded.config, folder))
@@ -173,8 +175,10 @@ def _with_users(
             return await verb(Users(store, passwords))
 
     with _errors_in_words():
-        loaded = load(config_file, os.environ, {"server.data": data})
-        with DataFolder.open(_data_path(loaded)) as folder:
+        path = _data_path(load(config_file, os.environ, {"server.data": data}))
+        if not path.exists():
+            raise NotFound(f"There is no data folder {path}; start the server once, or name another with --data.")
+        with DataFolder.open(path) as folder:
             return _run(work(folder))
 
 
@@ -242,6 +246,12 @@ def _data_path(loaded: Loaded) -> Path:
 
 
 def _given_password(file: Path | None) -> str | None:
-    if file is not None:
-        return file.read_text("utf-8").rstrip("\r\n")
-    return os.environ.get("MLHOST_ADMIN_PASSWORD") or None
+    if file is None:
+        return os.environ.get("MLHOST_ADMIN_PASSWORD") or None
+    try:
+        password = file.read_text("utf-8").rstrip("\r\n")
+    except (OSError, UnicodeDecodeError) as fault:
+        raise Invalid(f"{file} cannot be read as text: {fault}") from fault
+    if not password:
+        raise Invalid(f"{file} holds no password.")
+    return password

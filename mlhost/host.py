@@ -98,12 +98,14 @@ class Admin:
 async def ensure_admin(host: Host, given: str | None) -> Admin:
     """See to it that there is an Owner to log in with.
 
-    On a first start `admin` is created, with the `given` password or else a random one, which is also left in a 0600
-    file of the data folder. On later starts a `given` password replaces admin's; without one nothing changes.
+    Where there is no Owner yet, `admin` is created, with the `given` password or else a random one, which is also left
+    in a 0600 file of the data folder. On later starts a `given` password replaces admin's; without one nothing changes.
     """
     file = host.folder.path / PASSWORD_FILE
-    if not await host.users.list():
-        password = given or generate()
+    users = await host.users.list()
+    exists = any(user.name == ADMIN for user in users)
+    if not exists and (given is not None or not any(user.role == Role.OWNER for user in users)):
+        password = given if given is not None else generate()
         await host.users.add(ADMIN, password, Role.OWNER)
         if given is None:
             await asyncio.to_thread(_write_private, file, password)

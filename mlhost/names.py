@@ -53,6 +53,8 @@ def parameter_name(value: str, field: str) -> str:
     """`value` if it can be a Python variable, else Invalid naming `field`."""
     if not value.isidentifier() or keyword.iskeyword(value):
         raise Invalid(f"{field}: {value!r} is not a Python variable name", field=field)
+    if value.startswith("__"):  # __builtins__, __name__: what code could not run without
+        raise Invalid(f"{field}: {value!r} is one of Python's own names", field=field)
     return value
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mlhost.errors import CodeFailed, Unavailable, WorkerLost
+from mlhost.errors import CodeFailed, Invalid, MlhostError, Unavailable, WorkerLost
 from mlhost.executors.pool import Pool
 from mlhost.params import jsontext
 from mlhost.runtime import program
@@ -35,12 +35,18 @@ async def score(ready: Ready, body: bytes) -> bytes:
     Busy when too many wait, Unavailable if the worker died of the call (another one takes its place).
     """
     async with ready.pool.lease() as worker:
+        worker.console.clear()  # a thread of an earlier call may have gone on printing
         try:
             answer = await worker.call(program.score, body)
         except CodeFailed as failure:
             answer = FAILED % jsontext.render(failure.message)
         except WorkerLost as lost:
             raise Unavailable(f"The service's worker was lost during this call: {lost}.") from lost
+        except Invalid:  # the caller's mistake, and the worker is as good as before
+            raise
+        except MlhostError:  # the code broke what answers are made with: the next call gets another worker
+            await worker.close(force=True)
+            raise
         console = worker.console.take()
     if console:
         return answer.removesuffix(NO_CONSOLE) + jsontext.render(console) + b"}"

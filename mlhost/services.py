@@ -10,6 +10,7 @@ from collections.abc import Coroutine
 from dataclasses import asdict, dataclass, replace
 from time import time
 from typing import Any
+from weakref import WeakValueDictionary
 
 import msgspec
 
@@ -106,6 +107,8 @@ class Services:
         self._score_seconds = score_seconds
         self._ready: dict[tuple[str, str], Ready] = {}
         self._closing: set[asyncio.Task[None]] = set()
+        # One change of a version after the other: a patch is made on top of what it read.
+        self._changing: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
 
     async def load(self) -> None:
         """Fill the table of callable versions; their workers start when they are called."""
@@ -147,24 +150,26 @@ class Services:
 
     async def patch(self, who: Principal, name: str, version: str, draft: Draft) -> Service:
         """Change what the draft gives and keep the rest; callers meet either the old version or the new one."""
-        old = await self._get_editable(who, name, version)
-        new = await self._patched(who, old, draft)
-        worker = await self._try_out(new)
-        try:
-            await self._update(new)
-        except BaseException:
-            await worker.close(force=True)
-            raise
-        self._install(new, worker)
-        return new
+        async with self._change(name, version):
+            old = await self._get_editable(who, name, version)
+            new = await self._patched(who, old, draft)
+            worker = await self._try_out(new)
+            try:
+                await self._update(new)
+            except BaseException:
+                await worker.close(force=True)
+                raise
+            self._install(new, worker)
+            return new
 
     async def delete(self, who: Principal, name: str, version: str) -> None:
         """Withdraw a version; calls that run now are answered."""
-        await self._get_editable(who, name, version)
-        async with self._store.write() as db:
-            await db.execute("delete from services where name = ? and version = ?", (name, version))
-            await self._blobs.sweep(db)
-        self._withdraw(self._ready.pop((name, version), None))
+        async with self._change(name, version):
+            await self._get_editable(who, name, version)
+            async with self._store.write() as db:
+                await db.execute("delete from services where name = ? and version = ?", (name, version))
+                await self._blobs.sweep(db)
+            self._withdraw(self._ready.pop((name, version), None))
 
     async def list(self, who: Principal, name: str | None = None) -> list[Service]:
         """All versions, or those of one name, oldest first."""
@@ -184,6 +189,9 @@ class Services:
             raise _unknown(name, version) from None
 
     # --- how -------------------------------------------------------------------------------------------------------
+
+    def _change(self, name: str, version: str) -> asyncio.Lock:
+        return self._changing.setdefault((name, version), asyncio.Lock())
 
     async def _get(self, name: str, version: str) -> Service:
         row = await self._store.read_one("select * from services where name = ? and version = ?", (name, version))

@@ -17,7 +17,8 @@ from mlhost.runtime import program
 from mlhost.runtime.outcome import Outcome
 from mlhost.runtime.workspace import Workspace, list_files, list_objects
 
-MAX_HISTORY = 10_000  # blocks kept; the oldest go first
+MAX_HISTORY_LENGTH = 16_000_000  # characters of code kept; the oldest blocks go first
+MAX_WAITING = 16  # blocks of one session that wait for their turn
 MAX_REMEMBERED = 1_000  # ended sessions whose reason is still told
 LOOK_SECONDS = 30.0  # between looks for idle sessions, at most
 SHOWN_CODE = 80  # characters of the block a session died of
@@ -34,11 +35,20 @@ class Session:
     created_at: float  # seconds since the epoch, UTC
     used_at: float = field(default_factory=monotonic)  # last request for it
     history: list[str] = field(default_factory=list)
+    history_length: int = 0  # characters
     running: str = ""  # the block that runs now
+    waiting: int = 0  # blocks behind it
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)  # of blocks: one after the other
     # As of the last run, so that they can be told while the next one runs.
     objects: list[str] = field(default_factory=list)
     files: list[str] = field(default_factory=list)
+
+    def remember(self, code: str) -> None:
+        """Add a block to the history, and let go of the oldest beyond the bound."""
+        self.history.append(code)
+        self.history_length += len(code)
+        while self.history_length > MAX_HISTORY_LENGTH and len(self.history) > 1:
+            self.history_length -= len(self.history.pop(0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,9 +100,15 @@ class Sessions:
     ) -> tuple[Outcome, str]:
         """Run a block of code: its outcome and what it printed; blocks sent at once run one after the other."""
         session = self._get(who, session_id)
-        session.history.append(code)
-        del session.history[:-MAX_HISTORY]
-        async with session.turn:
+        if session.waiting >= MAX_WAITING:
+            raise Busy(f"{MAX_WAITING} blocks wait for their turn in this session.", retry_after_seconds=1)
+        session.remember(code)
+        session.waiting += 1
+        try:
+            await session.turn.acquire()
+        finally:
+            session.waiting -= 1
+        try:
             session.worker.console.clear()
             session.running = code
             try:
@@ -103,6 +119,8 @@ class Sessions:
                 session.running = ""
             session.objects, session.files = outcome["objects"], outcome["files"]
             return outcome, session.worker.console.text
+        finally:
+            session.turn.release()
 
     async def call(
         self,

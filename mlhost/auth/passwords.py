@@ -34,8 +34,14 @@ class Passwords:
 
     async def hash(self, password: str) -> str:
         """The hash to keep; Invalid if the password is too short or too long."""
-        if len(password) < MIN_LENGTH or len(password.encode()) > MAX_BYTES:
-            raise Invalid(f"A password has {MIN_LENGTH} characters to {MAX_BYTES} bytes.", field="password")
+        try:
+            length = len(password.encode())
+        except UnicodeEncodeError:
+            raise Invalid("The password holds something that is no text.", field="password") from None
+        if len(password) < MIN_LENGTH or length > MAX_BYTES:
+            raise Invalid(
+                f"A password has at least {MIN_LENGTH} characters and at most {MAX_BYTES} bytes.", field="password"
+            )
         return await self._on_thread(self._hasher.hash, password)
 
     async def verify(self, kept: str | None, password: str) -> bool:

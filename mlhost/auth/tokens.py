@@ -18,7 +18,7 @@ from joserfc import jwt
 from joserfc.errors import JoseError
 from joserfc.jwk import OctKey
 
-from mlhost.auth.principal import Principal
+from mlhost.auth.principal import Principal, Role
 from mlhost.auth.users import Users
 from mlhost.errors import Unauthenticated
 from mlhost.names import new_id
@@ -37,6 +37,10 @@ values (:id, :user, :access_id, :refresh_hash, :created_at, :refreshed_at)
 """
 FIND = """
 select * from grants where refresh_hash = :hash and created_at >= :oldest and refreshed_at >= :idle
+"""
+CHECK = """
+select users.name, users.role from grants join users on users.name = grants.user
+where grants.id = ? and grants.access_id = ?
 """
 SWEEP = """
 delete from grants where created_at < :oldest or refreshed_at < :idle
@@ -82,6 +86,7 @@ class Tokens:
         self._lifetimes = lifetimes
         self._known: dict[str, _Known] = {}
         self._users_seen = users.changes
+        self._ended = 0  # how many grants were renewed or revoked
 
     async def issue(self, who: Principal) -> TokenPair:
         """A new grant and its first pair."""
@@ -125,14 +130,15 @@ class Tokens:
     async def check(self, access: str) -> Principal:
         """Who an access token belongs to: signature, expiry and grant hold, and the user exists; Unauthenticated."""
         claims = self._verified(access)
-        query = "select user from grants where id = ? and access_id = ?"
-        grant = await self._store.read_one(query, (claims["sid"], claims["jti"]))
-        who = await self._users.find(grant["user"]) if grant else None
-        if who is None:
+        ended, changes = self._ended, self._users.changes
+        row = await self._store.read_one(CHECK, (claims["sid"], claims["jti"]))
+        if row is None:
             raise Unauthenticated("The token has been renewed or revoked; log in again.")
-        if len(self._known) >= MAX_REMEMBERED:
-            self._known.pop(next(iter(self._known)))
-        self._known[access] = _Known(who, claims["sid"], claims["exp"])
+        who = Principal(row["name"], Role.of(row["role"]))
+        if (ended, changes) == (self._ended, self._users.changes):  # else it may have ended while we looked
+            if len(self._known) >= MAX_REMEMBERED:
+                self._known.pop(next(iter(self._known)))
+            self._known[access] = _Known(who, claims["sid"], claims["exp"])
         return who
 
     def _verified(self, access: str) -> dict[str, Any]:
@@ -162,6 +168,7 @@ class Tokens:
         return pair, record
 
     def _forget(self, grant: str) -> None:
+        self._ended += 1
         for token in [token for token, known in self._known.items() if known.grant == grant]:
             del self._known[token]
 

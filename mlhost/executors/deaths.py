@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 
-MEANINGS = {
+MEANINGS: dict[int, str] = {
     signal.SIGSEGV: "it crashed with a segmentation fault, most likely in a compiled extension or a foreign pickle",
     signal.SIGABRT: "it aborted",
     signal.SIGBUS: "it crashed with a bus error",
@@ -25,8 +25,14 @@ def describe(status: int, peak_bytes: int, memory_bytes: int) -> str:
     number = -code
     if number == signal.SIGKILL:
         return _killed(peak_bytes, memory_bytes)
-    said = MEANINGS.get(signal.Signals(number), "it was ended by a signal")
-    return f"{said} ({signal.Signals(number).name})"
+    return f"{MEANINGS.get(number, 'it was ended by a signal')} ({_name(number)})"
+
+
+def _name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # most real-time signals have no name
+        return f"signal {number}"
 
 
 def _killed(peak_bytes: int, memory_bytes: int) -> str:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from time import monotonic
 from typing import Any
@@ -89,16 +89,19 @@ class Pool:
             if not member.worker.lost:
                 return member
             self._discard(member)
-        if len(self._waiting) >= self._settings.queue:
-            raise Busy("Too many calls wait for this service.", retry_after_seconds=RETRY_AFTER_SECONDS)
         if self._count < self._settings.workers:
             self._grow()
+        elif len(self._waiting) >= self._settings.queue:
+            raise Busy("Too many calls wait for this service.", retry_after_seconds=RETRY_AFTER_SECONDS)
         waiter: asyncio.Future[_Member] = asyncio.get_running_loop().create_future()
         self._waiting.append(waiter)
         try:
             return await waiter
         except asyncio.CancelledError:
-            if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
+            if waiter.cancelled():
+                with suppress(ValueError):  # it may have been passed over already
+                    self._waiting.remove(waiter)
+            elif waiter.exception() is None:
                 self._give(waiter.result())  # it was handed over while the caller went away
             raise
 
@@ -124,12 +127,12 @@ class Pool:
             self._idle.append(member)
             self._retire_later()
 
-    def _next_waiter(self, *, peek: bool = False) -> asyncio.Future[_Member] | None:
-        while self._waiting and self._waiting[0].done():  # it was cancelled
-            self._waiting.popleft()
-        if not self._waiting:
-            return None
-        return self._waiting[0] if peek else self._waiting.popleft()
+    def _next_waiter(self) -> asyncio.Future[_Member] | None:
+        while self._waiting:
+            waiter = self._waiting.popleft()
+            if not waiter.done():  # else it was cancelled in this very moment
+                return waiter
+        return None
 
     # --- more and fewer --------------------------------------------------------------------------------------------
 
@@ -155,7 +158,7 @@ class Pool:
 
     def _replace(self, member: _Member) -> None:
         self._discard(member)
-        if not self._closed or self._next_waiter(peek=True):
+        if not self._closed or self._waiting:
             self._grow()
 
     def _discard(self, member: _Member) -> None:

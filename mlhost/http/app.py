@@ -6,7 +6,7 @@ from aiohttp import web
 
 from mlhost.host import Host
 from mlhost.http import errors, guard, login, scoring, services, sessions, snapshots, status, unsupported
-from mlhost.http.keys import DRAINING, HOST
+from mlhost.http.keys import HOST, TRAFFIC, Traffic
 
 
 def create_app(host: Host) -> web.Application:
@@ -16,7 +16,7 @@ def create_app(host: Host) -> web.Application:
         client_max_size=host.config.server.max_body_bytes,
     )
     app[HOST] = host
-    app[DRAINING] = []
+    app[TRAFFIC] = Traffic()
     app.add_routes(scoring.routes)  # first: routes are tried in order, and this one is the hot path
     for noun in (login, sessions, snapshots, services, status, unsupported):
         app.add_routes(noun.routes)

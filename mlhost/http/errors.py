@@ -8,11 +8,11 @@ import time
 from collections.abc import Awaitable, Callable
 from uuid import uuid4
 
-import msgspec
 from aiohttp import web
 
 from mlhost import errors
-from mlhost.http.keys import REQUEST_ID, WHO
+from mlhost.http.keys import REQUEST_ID, TRAFFIC, WHO
+from mlhost.params import jsontext
 
 log = logging.getLogger(__name__)
 access_log = logging.getLogger("mlhost.access")
@@ -37,13 +37,15 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 def answer(status: int, message: str, kind: str, field: str = "") -> web.Response:
     """An error in the one shape that serves both kinds of the original's clients."""
     body = {"message": message, "link": "", "exceptionType": f"{kind}Exception", "code": status, "fields": field}
-    return web.Response(status=status, body=msgspec.json.encode(body), content_type="application/json")
+    return web.Response(status=status, body=jsontext.render(body), content_type="application/json")
 
 
 @web.middleware
 async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Turn whatever is raised into an answer, and write one line a request to the log."""
     started = time.perf_counter()
+    traffic = request.app[TRAFFIC]
+    traffic.begin()
     try:
         response = await handler(request)
     except errors.MlhostError as error:
@@ -54,6 +56,10 @@ async def middleware(request: web.Request, handler: Handler) -> web.StreamRespon
         raise
     except Exception as fault:
         response = _masked(fault, request)
+    finally:
+        traffic.end()
+    if traffic.draining:
+        response.force_close()
     _log(request, response.status, (time.perf_counter() - started) * 1000)
     return response
 

@@ -7,18 +7,26 @@ tolerated, unknown properties ignored.
 from __future__ import annotations
 
 import asyncio
+import re
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
+from time import monotonic
 from typing import Any, TypeVar, get_args
 from urllib.parse import quote
 
 import msgspec
 from aiohttp import BodyPartReader, web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from mlhost.errors import Invalid
 from mlhost.http.keys import HOST
 from mlhost.params import jsontext
 
 Wire = TypeVar("Wire", bound=msgspec.Struct)
+Read = TypeVar("Read")
+
+SLOWEST_BYTES_PER_SECOND = 10_000  # that a sender may keep up, after the first `server.body_seconds`
 
 
 class WireStruct(msgspec.Struct, rename="camel", kw_only=True):
@@ -28,46 +36,53 @@ class WireStruct(msgspec.Struct, rename="camel", kw_only=True):
 # --- reading -------------------------------------------------------------------------------------------------------
 
 
-async def body(request: web.Request) -> bytes:
-    """The whole body; 413 beyond the bound, 408 when its sender falls silent."""
-    if request.content.is_eof():  # a small body came along with the header
-        return await request.read()
-    most = request.app[HOST].config.server.max_body_bytes
-    parts, size = [], 0
-    while chunk := await _next(request, request.content.readany()):
-        parts.append(chunk)
-        size += len(chunk)
-        if size > most:
-            raise web.HTTPRequestEntityTooLarge(max_size=most, actual_size=size)
-    return b"".join(parts)
+async def body(request: web.Request, most: int | None = None) -> bytes:
+    """The whole body; 413 beyond `most` or `server.max_body_bytes`, 408 when its sender falls silent or dawdles."""
+    if request.content.is_eof() and most is None:  # a small body came along with the header
+        with _faults_in_words():
+            return await request.read()
+    return await _received(request, request.content.readany, most)
 
 
-async def read(request: web.Request, kind: type[Wire]) -> Wire:
-    """The body as a record; Invalid naming the property at fault."""
-    document = jsontext.parse(await body(request))
+async def read(request: web.Request, kind: type[Wire], most: int | None = None) -> Wire:
+    """The body, of at most so many bytes, as a record; Invalid naming the property at fault."""
+    document = jsontext.parse(await body(request, most))
     if not isinstance(document, dict):
         raise Invalid("The body must be a JSON object.")
     try:
         return msgspec.convert(_bound(document, kind), kind)
     except msgspec.ValidationError as fault:
-        raise Invalid(*_named(fault)) from None
+        raise _named(fault) from None
 
 
 async def upload(request: web.Request, field: str) -> tuple[str, bytes]:
     """The named part of a multipart body: its file name and content."""
     if not request.content_type.startswith("multipart/"):
         raise Invalid(f"The body must be multipart/form-data with a part {field!r}.", field=field)
-    try:
+    with _faults_in_words():
         parts = await request.multipart()
         while isinstance(part := await _next(request, parts.next()), BodyPartReader):
             if part.name == field:
-                return part.filename or "", await _content(request, part)
-    except (ValueError, AssertionError) as fault:
-        raise Invalid(f"The multipart body cannot be read: {fault}", field=field) from None
+                return part.filename or "", await _received(request, part.read_chunk)
     raise Invalid(f"The multipart body has no part named {field!r}.", field=field)
 
 
-async def _next(request: web.Request, reading: Any) -> Any:
+async def _received(request: web.Request, more: Callable[[], Awaitable[bytes]], most: int | None = None) -> bytes:
+    """What `more` gives until it gives nothing, within the bounds of size and time."""
+    settings = request.app[HOST].config.server
+    most = settings.max_body_bytes if most is None else most
+    started, content = monotonic(), bytearray()
+    with _faults_in_words():
+        while chunk := await _next(request, more()):
+            content += chunk
+            if len(content) > most:
+                raise web.HTTPRequestEntityTooLarge(max_size=most, actual_size=len(content))
+            if monotonic() - started > settings.body_seconds + len(content) / SLOWEST_BYTES_PER_SECOND:
+                raise web.HTTPRequestTimeout
+    return bytes(content)
+
+
+async def _next(request: web.Request, reading: Awaitable[Read]) -> Read:
     """What comes next from the sender, or 408 if it takes longer than `server.body_seconds`."""
     try:
         async with asyncio.timeout(request.app[HOST].config.server.body_seconds):
@@ -76,14 +91,13 @@ async def _next(request: web.Request, reading: Any) -> Any:
         raise web.HTTPRequestTimeout from None
 
 
-async def _content(request: web.Request, part: BodyPartReader) -> bytes:
-    most = request.app[HOST].config.server.max_body_bytes
-    content = bytearray()
-    while chunk := await _next(request, part.read_chunk()):
-        content += chunk
-        if len(content) > most:
-            raise web.HTTPRequestEntityTooLarge(max_size=most, actual_size=len(content))
-    return bytes(content)
+@contextmanager
+def _faults_in_words() -> Iterator[None]:
+    """A body that is not what its header says is the sender's mistake."""
+    try:
+        yield
+    except (web.RequestPayloadError, HttpProcessingError, ValueError, AssertionError) as fault:
+        raise Invalid(f"The body cannot be read: {fault}") from None
 
 
 def _bound(document: dict[str, Any], kind: Any) -> dict[str, Any]:
@@ -113,10 +127,13 @@ def _folded(name: str) -> str:
     return name.replace("_", "").casefold()
 
 
-def _named(fault: msgspec.ValidationError) -> tuple[str]:
+def _named(fault: msgspec.ValidationError) -> Invalid:
+    """The fault as ours, naming the property: "code: expected `str`, got `int`"."""
     said, _, place = str(fault).partition(" - at ")
-    place = place.strip("`").removeprefix("$.").removeprefix("$")
-    return (f"{place}: {said[0].lower()}{said[1:]}" if place else said,)
+    if missing := re.search(r"required field `(\w+)`", said):
+        return Invalid(f"{missing[1]}: missing", field=missing[1])
+    field = place.strip("`").removeprefix("$.").removeprefix("$")
+    return Invalid(f"{field}: {said[0].lower()}{said[1:]}" if field else said, field=field)
 
 
 # --- writing -------------------------------------------------------------------------------------------------------
@@ -125,9 +142,7 @@ def _named(fault: msgspec.ValidationError) -> tuple[str]:
 def record(value: Any, *, status: int = 200, location: str | None = None) -> web.Response:
     """A value as JSON."""
     headers = {"Location": location} if location else None
-    return web.Response(
-        status=status, body=msgspec.json.encode(value), content_type="application/json", headers=headers
-    )
+    return web.Response(status=status, body=jsontext.render(value), content_type="application/json", headers=headers)
 
 
 def json_bytes(text: bytes) -> web.Response:

@@ -2,12 +2,46 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from aiohttp import web
 
 from mlhost.auth.principal import Principal
 from mlhost.host import Host
 
+
+class Traffic:
+    """How many requests run, and whether the server is stopping."""
+
+    def __init__(self) -> None:
+        self.running = 0
+        self.draining = False
+        self._idle = asyncio.Event()
+
+    def begin(self) -> None:
+        """A request begins."""
+        self.running += 1
+
+    def end(self) -> None:
+        """A request is answered."""
+        self.running -= 1
+        if self.draining and not self.running:
+            self._idle.set()
+
+    async def drain(self, seconds: float) -> bool:
+        """Wait until no request runs, at most so long; whether that was enough."""
+        self.draining = True
+        if not self.running:
+            return True
+        try:
+            async with asyncio.timeout(seconds):
+                await self._idle.wait()
+        except TimeoutError:
+            return False
+        return True
+
+
 HOST: web.AppKey[Host] = web.AppKey("host", Host)
-DRAINING: web.AppKey[list[bool]] = web.AppKey("draining", list)  # holds an entry once the server is stopping
+TRAFFIC: web.AppKey[Traffic] = web.AppKey("traffic", Traffic)
 WHO: web.RequestKey[Principal] = web.RequestKey("who", Principal)
 REQUEST_ID: web.RequestKey[str] = web.RequestKey("request_id", str)

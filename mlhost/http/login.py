@@ -13,6 +13,8 @@ from mlhost.http.keys import HOST
 
 routes = web.RouteTableDef()
 
+MOST_BYTES = 16_384  # of a body from someone nobody knows yet
+
 
 class LoginRequest(WireStruct):
     """POST /login."""
@@ -31,7 +33,7 @@ class RenewTokenRequest(WireStruct):
 async def login(request: web.Request) -> web.Response:
     """Exchange a name and password for a pair of tokens."""
     host = request.app[HOST]
-    credentials = await read(request, LoginRequest)
+    credentials = await read(request, LoginRequest, MOST_BYTES)
     who = await host.users.sign_in(credentials.username, credentials.password)
     return record(_pair(await host.tokens.issue(who)))
 
@@ -39,7 +41,7 @@ async def login(request: web.Request) -> web.Response:
 @routes.post("/login/refreshToken")
 async def renew(request: web.Request) -> web.Response:
     """Exchange a refresh token for a new pair; the old pair ends."""
-    old = await read(request, RenewTokenRequest)
+    old = await read(request, RenewTokenRequest, MOST_BYTES)
     return record(_pair(await request.app[HOST].tokens.renew(old.refresh_token)))
 
 

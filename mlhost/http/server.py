@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import logging
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -14,9 +16,13 @@ from mlhost.config import Config
 from mlhost.errors import Unavailable
 from mlhost.host import Host
 from mlhost.http.app import create_app
-from mlhost.http.keys import DRAINING
+from mlhost.http.errors import answer
+from mlhost.http.keys import TRAFFIC
+
+log = logging.getLogger(__name__)
 
 BACKLOG = 1024  # connections the kernel holds until they are accepted
+LAST_WORDS_SECONDS = 1.0  # that requests get to answer after their workers are gone
 LINGERING_SECONDS = 10.0  # that the rest of a refused body is read, so that its sender gets to see the answer
 
 
@@ -24,7 +30,8 @@ LINGERING_SECONDS = 10.0  # that the rest of a refused body is read, so that its
 async def serve(host: Host) -> AsyncIterator[str]:
     """Answer requests inside the block; yields the server's URL.
 
-    On leaving: /readyz answers 503, the socket is closed, requests that run get `server.drain_seconds`.
+    On leaving: /readyz answers 503, the socket is closed, requests that run get `server.drain_seconds`; whatever runs
+    longer loses its worker and is told so.
     """
     config = host.config
     app = create_app(host)
@@ -32,15 +39,18 @@ async def serve(host: Host) -> AsyncIterator[str]:
         app,
         access_log=None,  # `errors.middleware` writes ours
         keepalive_timeout=config.server.keepalive_seconds,
-        shutdown_timeout=config.server.drain_seconds,
+        shutdown_timeout=LAST_WORDS_SECONDS,
     )
     await runner.setup()
     try:
         listener = _listen(config)
-        await _Site(runner, listener, config).start()
+        site = _Site(runner, listener, config)
+        await site.start()
         yield _url(config, listener)
+        await site.stop()
+        if not await app[TRAFFIC].drain(config.server.drain_seconds):
+            await host.executor.close()
     finally:
-        app[DRAINING].append(True)
         await runner.cleanup()
 
 
@@ -69,6 +79,17 @@ class _Connection(web.RequestHandler):
             self._forget_header()
         elif self._current_request is None and self._header_timer is None:
             self._expect_header()  # the first part of the next header on a kept connection
+
+    def handle_error(
+        self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
+    ) -> web.StreamResponse:
+        """The answer to what is not HTTP or failed outside every handler, in the one shape errors have."""
+        if request.writer.output_size > 0:
+            raise ConnectionError("An answer is under way already.")
+        log.log(logging.ERROR if status >= 500 else logging.DEBUG, "bad request: %s", message, exc_info=exc)
+        response = answer(status, "The request is not HTTP as this server reads it.", "BadRequest")
+        response.force_close()
+        return response
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self._forget_header()
@@ -124,10 +145,9 @@ def _listen(config: Config) -> socket.socket:
     try:
         return socket.create_server((host, port), family=family, backlog=BACKLOG)
     except OSError as fault:
-        raise Unavailable(
-            f"Cannot listen on {host} port {port}: {fault.strerror}. Is another server running there? "
-            "Choose another port with --port, or 0 for any that is free."
-        ) from fault
+        hint = "; another server runs there: choose another --port, or 0 for any that is free"
+        taken = fault.errno == errno.EADDRINUSE
+        raise Unavailable(f"Cannot listen on {host} port {port}: {fault.strerror}{hint if taken else ''}.") from fault
 
 
 def _url(config: Config, listener: socket.socket) -> str:

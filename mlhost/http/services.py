@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from typing import Any
+from urllib.parse import quote
 
 from aiohttp import web
 
@@ -86,7 +87,7 @@ async def publish(request: web.Request) -> web.Response:
     name, version = request.match_info["name"], request.match_info.get("version")
     service = await host.services.publish(who, name, version, wanted.draft())
     address = _address(service)
-    return record(address, status=201, location=address)
+    return record(address, status=201, location=quote(address))
 
 
 @routes.patch("/services/{name}/{version}")

@@ -7,7 +7,7 @@ from typing import Any
 from aiohttp import web
 
 from mlhost.http.exchange import record
-from mlhost.http.keys import DRAINING, HOST
+from mlhost.http.keys import HOST, TRAFFIC
 
 routes = web.RouteTableDef()
 
@@ -46,7 +46,7 @@ async def status(request: web.Request) -> web.Response:
         "apiVersion": "1.0",
         "logPath": "",
     }
-    address = f"http://{host.config.server.host}:{host.config.server.port}/"
+    address = "http://{}:{}/".format(*request.transport.get_extra_info("sockname")) if request.transport else ""
     components = {
         "backends": _component(fault, {}, {address: _component(fault, backend)}),
         "authentication": _component("", {"type": "local"}),
@@ -61,7 +61,7 @@ def _component(fault: str, details: dict[str, Any], components: dict[str, Any] |
 
 
 async def _fault(request: web.Request) -> str:
-    if request.app[DRAINING]:
+    if request.app[TRAFFIC].draining:
         return "the server is stopping"
     await request.app[HOST].store.read("select 1")
     return await request.app[HOST].canary.fault()

@@ -97,6 +97,13 @@ async def test_beyond_the_queue_one_is_told_to_come_back(make_pool: Callable[...
     assert await waiting
 
 
+async def test_without_a_queue_the_first_caller_still_gets_a_worker(make_pool: Callable[..., Pool]) -> None:
+    pool = make_pool(size=1, queue=0)
+    async with pool.lease():
+        with pytest.raises(Busy):
+            await pool.lease().__aenter__()
+
+
 async def test_a_caller_who_goes_away_leaves_the_place_to_the_next(make_pool: Callable[..., Pool]) -> None:
     pool = make_pool(size=1)
     first = pool.lease()

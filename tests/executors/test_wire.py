@@ -99,6 +99,7 @@ def test_a_console_keeps_what_fits_and_says_that_more_is_not_kept() -> None:
         (3 << 8, 0, 0, "exit status 3"),
         (signal.SIGSEGV, 0, 0, "segmentation fault"),
         (signal.SIGTERM, 0, 0, "ended by a signal (SIGTERM)"),
+        (40, 0, 0, "ended by a signal (signal 40)"),
         (signal.SIGKILL, 1 << 30, 0, "probably out of memory"),
         (signal.SIGKILL, 4 << 30, 4 << 30, "peak memory 4.00 GiB of 4.00 GiB allowed: probably out of memory"),
         (signal.SIGKILL, 1 << 30, 4 << 30, "killed from outside (SIGKILL), peak memory 1.00 GiB"),

@@ -1,6 +1,7 @@
 """The door and the shape of every refusal: permissions, unknown addresses, sizes, deadlines, faults of our own."""
 
 import asyncio
+import json
 import re
 import socket
 from collections.abc import AsyncIterator
@@ -249,6 +250,41 @@ async def test_a_body_that_never_ends_is_answered_408(tight: tuple[Host, str]) -
     async with asyncio.timeout(3):
         said = await reply_to(tight[1], head + b'{"user')
     assert said.startswith(b"HTTP/1.1 408")
+
+
+async def test_a_body_that_dawdles_is_answered_408(tight: tuple[Host, str]) -> None:
+    def talk() -> bytes:
+        import time
+
+        head = b"POST /login HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n"
+        with connected(tight[1]) as peer:
+            peer.sendall(head)
+            for _ in range(5):
+                peer.sendall(b" ")
+                time.sleep(0.2)
+            return peer.recv(4096)
+
+    assert (await asyncio.to_thread(talk)).startswith(b"HTTP/1.1 408")
+
+
+@pytest.mark.parametrize(
+    "request_line", [b"GARBAGE\r\n\r\n", b"GET /livez HTTP/9.9\r\n\r\n", b"G\xff /x HTTP/1.1\r\n\r\n"]
+)
+async def test_what_is_not_http_is_refused_in_the_same_shape(tight: tuple[Host, str], request_line: bytes) -> None:
+    async with asyncio.timeout(5):
+        said = await reply_to(tight[1], request_line)
+    head, _, body = said.partition(b"\r\n\r\n")
+    assert b" 400 " in head.splitlines()[0]
+    assert set(json.loads(body)) == SHAPE
+
+
+async def test_a_login_need_not_be_large(anonymous: Api) -> None:
+    await anonymous("POST", "/login", 413, {"username": "x" * 20_000, "password": "x"})
+
+
+async def test_a_body_that_is_not_encoded_as_it_says_is_refused(admin: Api, session: str) -> None:
+    headers = {"Content-Encoding": "gzip"}
+    await admin("POST", f"{session}/execute", 400, data=b"this is not gzip", headers=headers)
 
 
 async def test_a_kept_connection_may_rest_longer_than_a_header_may_take(tight: tuple[Host, str]) -> None:

@@ -1,6 +1,7 @@
 """Logging in, renewing, logging out, and what a token that does not hold gets."""
 
 import asyncio
+import contextlib
 import time
 from urllib.parse import quote
 
@@ -8,6 +9,8 @@ import pytest
 from joserfc import jwt
 from joserfc.jwk import OctKey
 
+from mlhost.auth.principal import Principal, Role
+from mlhost.errors import Unauthenticated
 from mlhost.host import Host
 from tests.parts import PASSWORD, Api
 
@@ -71,6 +74,19 @@ async def test_revoking_ends_both_tokens(anonymous: Api, form: str) -> None:
     await anonymous("DELETE", "/login/refreshToken", 400)
 
 
+async def test_a_token_revoked_while_it_is_checked_is_not_remembered(host: Host) -> None:
+    who = Principal("admin", Role.OWNER)
+
+    async def check(token: str) -> None:
+        with contextlib.suppress(Unauthenticated):
+            await host.tokens.check(token)
+
+    for _ in range(50):
+        pair = await host.tokens.issue(who)
+        await asyncio.gather(check(pair.access), host.tokens.revoke(pair.refresh), check(pair.access))
+        assert host.tokens.remembered(pair.access) is None
+
+
 async def test_an_expired_refresh_token_does_not_renew(anonymous: Api, host: Host) -> None:
     await anonymous.login("admin")
     async with host.store.write() as db:
@@ -98,8 +114,6 @@ async def test_forged_tokens_are_refused(anonymous: Api, host: Host) -> None:
 
 
 async def test_a_changed_password_or_role_ends_the_users_tokens(anonymous: Api, host: Host) -> None:
-    from mlhost.auth.principal import Role
-
     await host.users.add("dora", PASSWORD, Role.READER)
     await anonymous.login("dora")
     await host.users.set_role("dora", Role.CONTRIBUTOR)

@@ -282,6 +282,16 @@ async def test_a_patch_that_would_break_the_service_is_refused_and_changes_nothi
     assert (await admin("POST", f"/api/{name}/1", json={"x": 2}))["outputParameters"] == {"y": 2}
 
 
+async def test_two_patches_at_once_both_take_effect(admin: Api, name: str) -> None:
+    await admin.publish(name, "1", "y = x", **ECHO)
+    await asyncio.gather(
+        admin("PATCH", f"/services/{name}/1", json={"description": "new"}),
+        admin("PATCH", f"/services/{name}/1", json={"code": "y = -x"}),
+    )
+    [found] = await admin("GET", f"/services/{name}/1")
+    assert (found["description"], found["code"]) == ("new", "y = -x")
+
+
 async def test_the_empty_snapshot_of_a_description_only_redeploy_is_ignored(
     admin: Api, name: str, snapshot: str
 ) -> None:

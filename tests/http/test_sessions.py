@@ -100,6 +100,7 @@ async def test_code_that_raises_is_an_answer_with_its_traceback_and_the_session_
         ("x = (", "SyntaxError: '(' was never closed (line 1)"),
         ("exit(3)", "SystemExit: 3"),
         ("raise KeyboardInterrupt", "KeyboardInterrupt"),
+        ("raise ValueError('\\ud800')", "ValueError"),
         ("x\0", "source code string cannot contain null bytes"),
         ("class E(Exception):\n    def __str__(self): raise ValueError\nraise E", "E: <exception str() failed>"),
         ("def f(): f()\nf()", "RecursionError"),
@@ -173,6 +174,17 @@ async def test_blocks_sent_at_once_run_one_after_the_other_each_with_its_own_con
     blocks = [f"import time\nprint({n})\ntime.sleep(0.05)\nprint({n})" for n in range(8)]
     done = await asyncio.gather(*(admin.execute(session, block) for block in blocks))
     assert [each["consoleOutput"] for each in done] == [f"{n}\n{n}\n" for n in range(8)]
+
+
+async def test_too_many_blocks_at_once_are_told_to_come_back(admin: Api, session: str) -> None:
+    async def execute() -> int:
+        headers = {"Authorization": f"Bearer {admin.token}"}
+        code = {"code": "import time; time.sleep(0.05)"}
+        async with admin.http.post(f"{session}/execute", json=code, headers=headers) as response:
+            return response.status
+
+    answers = await asyncio.gather(*(execute() for _ in range(40)))
+    assert set(answers) == {200, 503}
 
 
 async def test_history_holds_every_block_oldest_first(admin: Api, session: str) -> None:

@@ -55,12 +55,13 @@ def start(tmp_path: Path) -> Iterator[Start]:
     """Starts servers; those still running at the test's end are killed."""
     servers = []
 
-    def start(*arguments: str, preload: str = "", password: str | None = PASSWORD, data: Path | None = None) -> Server:
+    def start(*arguments: str, preload: str = "", password: str | None = PASSWORD, drain_seconds: float = 20) -> Server:
         environment = {key: value for key, value in os.environ.items() if not key.startswith("MLHOST_")}
         environment |= {"MLHOST_RUNTIME_PRELOAD": preload, "MLHOST_RUNTIME_ENVIRONMENT": ",".join(COVERAGE)}
         if password is not None:
             environment["MLHOST_ADMIN_PASSWORD"] = password
-        place = [] if "--ephemeral" in arguments else ["--data", str(data or tmp_path / "data")]
+        environment["MLHOST_SERVER_DRAIN_SECONDS"] = str(drain_seconds)
+        place = [] if "--ephemeral" in arguments else ["--data", str(tmp_path / "data")]
         command = [sys.executable, "-m", "mlhost", "serve", "--port", "0", *place, *arguments]
         process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment, cwd=tmp_path

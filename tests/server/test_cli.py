@@ -19,6 +19,8 @@ from tests.server.conftest import Start
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
+    """A data folder, as a first start leaves it."""
+    DataFolder.open(tmp_path / "data").close()
     return tmp_path / "data"
 
 
@@ -52,13 +54,27 @@ def test_what_cannot_be_done_is_said_in_words(data: Path, arguments: tuple[str, 
     assert words in mlhost("user", *arguments, "--data", data, expect=1).output
 
 
+def test_a_mistyped_folder_is_not_taken_for_an_empty_server(tmp_path: Path) -> None:
+    assert "There is no data folder" in mlhost("user", "list", "--data", tmp_path / "typo", expect=1).output
+    assert not (tmp_path / "typo").exists()
+
+
+def test_contradicting_flags_and_empty_passwords_stop_the_start(tmp_path: Path) -> None:
+    assert "does not go together" in mlhost("serve", "--ephemeral", "--data", tmp_path / "x", expect=2).output
+    (tmp_path / "empty").write_text("\n")
+    (tmp_path / "binary").write_bytes(b"\xff\xfe")
+    for name, words in (("empty", "holds no password"), ("binary", "cannot be read as text")):
+        told = mlhost("serve", "--ephemeral", "--admin-password-file", tmp_path / name, expect=1).output
+        assert words in told
+
+
 def test_users_of_a_running_server_are_left_alone(start: Start, data: Path) -> None:
     start()
     assert "in use by another server" in mlhost("user", "list", "--data", data, expect=1).output
 
 
 def test_the_doctor_finds_nothing_wrong_with_a_sound_folder(data: Path) -> None:
-    assert "does not exist yet" in mlhost("doctor", "--data", data).output
+    assert "does not exist yet" in mlhost("doctor", "--data", data / "nothing").output
     mlhost("user", "add", "carol", "--password", "a password", "--data", data)
     told = mlhost("doctor", "--data", data).output
     assert "PROBLEM" not in told

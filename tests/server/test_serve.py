@@ -13,8 +13,10 @@ from pathlib import Path
 import pytest
 import requests
 
+from mlhost.store.folder import DataFolder
 from tests.parts import SHARED, names_and_types, until
 from tests.server.conftest import Server, Start
+from tests.server.test_cli import mlhost
 
 HERE = Path(__file__).parent
 
@@ -49,6 +51,34 @@ def test_a_password_from_a_file_replaces_the_one_there_was(start: Start, tmp_pat
     file.write_text("from a file!\n")
     server = start("--admin-password-file", str(file))
     server.login("from a file!")
+
+
+def test_an_owner_is_made_although_other_users_were_there_first(start: Start, tmp_path: Path) -> None:
+    DataFolder.open(tmp_path / "data").close()
+    mlhost("user", "add", "carol", "--password", "a password", "--data", tmp_path / "data")
+    server = start(password=None)
+    [password] = re.findall(r"with the password (\S+)", server.said)
+    server.login(password)
+
+
+def test_sigterm_ends_a_server_whose_code_runs_on_after_the_time_to_drain(start: Start) -> None:
+    server = start(drain_seconds=1)
+    token = server.login()
+    opened = server.call("POST", "/sessions", 201, token, json={"runtimeType": "Python"})
+    path = f"/sessions/{opened['sessionId']}/execute"
+    answers = []
+    asking = threading.Thread(
+        target=lambda: answers.append(
+            server.call("POST", path, 410, token, json={"code": "import time; time.sleep(60)"})
+        )
+    )
+    asking.start()
+    time.sleep(0.5)
+    begun = time.monotonic()
+    assert server.stop()[0] == 0
+    assert time.monotonic() - begun < 6
+    asking.join()
+    assert "The session has ended" in answers[0]["message"]
 
 
 def test_sigterm_lets_running_requests_finish_and_exits_0(start: Start) -> None:
@@ -89,7 +119,7 @@ def test_a_taken_port_is_refused_with_words(start: Start, tmp_path: Path) -> Non
         timeout=30,
     )
     assert second.returncode == 1
-    assert "Choose another port" in second.stderr
+    assert "choose another --port" in second.stderr
 
 
 async def test_nothing_is_left_of_a_killed_server(start: Start, tmp_path: Path) -> None:
