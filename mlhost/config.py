@@ -116,8 +116,10 @@ class Sessions:
 
 @dataclass(frozen=True, slots=True)
 class Pool:
-    """The warm workers of each service version."""
+    """The reserve of started workers, and the warm workers of each service version."""
 
+    initial: CountOrNone = setting(2, "Workers kept started ahead of need, for new sessions and cold services.")
+    max: Count = setting(80, "Workers of all sessions and services together, at most.")
     workers: Count = setting(2, "Warm workers per service version, at most.")
     queue: CountOrNone = setting(1000, "Calls that may wait per service version; more are refused as busy.")
     retire_seconds: Seconds = setting(600.0, "Seconds without a call after which a warm worker ends (10 minutes).")

@@ -21,6 +21,7 @@ from mlhost.executors.canary import Canary
 from mlhost.executors.forking import ProcessSettings
 from mlhost.executors.pool import PoolSettings
 from mlhost.executors.process import ProcessExecutor
+from mlhost.executors.reserve import Reserve
 from mlhost.services import Services
 from mlhost.sessions import SessionLimits, Sessions
 from mlhost.snapshots import Snapshots
@@ -58,9 +59,11 @@ async def open_host(config: Config, folder: DataFolder, passwords: Passwords | N
         stack.push_async_callback(store.close)
         blobs = Blobs(store, folder.key("blobs"))
 
-        executor = ProcessExecutor(folder.work, _process_settings(config))
+        processes = ProcessExecutor(folder.work, _process_settings(config))
+        executor = Reserve(processes, config.pool.initial, config.pool.max)
         stack.push_async_callback(executor.close)
-        await executor.start()
+        await processes.start()
+        executor.fill()
         canary = Canary(executor)
         stack.push_async_callback(canary.close)
 

@@ -12,7 +12,7 @@ from argon2.profiles import CHEAPEST
 
 from mlhost.auth.passwords import Passwords
 from mlhost.config import Config
-from mlhost.executors.process import ProcessWorker
+from mlhost.executors import Executor, Worker
 from mlhost.runtime import program
 
 ROOT = Path(__file__).parents[1]
@@ -42,10 +42,14 @@ def cheap_passwords() -> Passwords:
 class Cell:
     """A worker to run blocks of code in."""
 
-    worker: ProcessWorker
+    worker: Worker
 
     async def run(self, code: str, *outputs: str, **inputs: bytes) -> Any:
         return await self.worker.call(program.execute, code, list(inputs.items()), list(outputs))
+
+
+async def open_cell(executor: Executor, deadline_seconds: float = 30) -> Cell:
+    return Cell(await executor.open(deadline_seconds=deadline_seconds))
 
 
 @dataclass

@@ -18,6 +18,8 @@ Result = TypeVar("Result")
 class Worker(Protocol):
     """One interpreter that holds one workspace and runs one function at a time."""
 
+    deadline_seconds: float  # that each call may take
+
     @property
     def console(self) -> Console:
         """What the code printed."""

@@ -17,8 +17,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NoReturn
 
-from mlhost.errors import CodeFailed, MlhostError, to_wire
+from mlhost.errors import MlhostError, to_wire
 from mlhost.executors import wire
+from mlhost.executors.faults import told
 from mlhost.runtime import capture, interrupt
 from mlhost.runtime.workspace import Workspace
 
@@ -104,13 +105,8 @@ def _serve(channel: socket.socket, workspace: Workspace) -> None:
 def _answer(workspace: Workspace, number: int, function: str, arguments: list[Any]) -> bytes:
     try:
         return wire.pack([number, None, _resolve(function)(workspace, *arguments)])
-    except MlhostError as error:
-        return wire.pack([number, to_wire(error), None])
-    except KeyboardInterrupt:
-        return wire.pack([number, to_wire(CodeFailed("The call was interrupted.")), None])
     except BaseException as fault:
-        ours = MlhostError(f"{type(fault).__name__}: {fault}", trace=traceback.format_exc())
-        return wire.pack([number, to_wire(ours), None])
+        return wire.pack([number, to_wire(told(fault)), None])
 
 
 @cache

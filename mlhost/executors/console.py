@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import codecs
+import contextlib
+import os
 
 MAX_BYTES = 10 * 1024 * 1024  # kept per run
+READ_BYTES = 65536  # at a time
 NOTICE = "\n[mlhost: output beyond 10 MB is not kept]\n"
 
 
@@ -45,3 +49,30 @@ class Console:
         text = self.text
         self.clear()
         return text
+
+
+class Inlet:
+    """The pipe through which a worker's output reaches its console; `writer` is the worker's end."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._reader, self.writer = os.pipe()
+        self._is_open = True
+        os.set_blocking(self._reader, False)
+        asyncio.get_running_loop().add_reader(self._reader, self.read)
+
+    def read(self) -> None:
+        """Take what is in the pipe now; all that was printed before a reply is there when the reply is."""
+        with contextlib.suppress(BlockingIOError):
+            while self._is_open and (printed := os.read(self._reader, READ_BYTES)):
+                self._console.write(printed)
+                if len(printed) < READ_BYTES:
+                    break
+
+    def close(self) -> None:
+        """Take the rest and close the host's end."""
+        if self._is_open:
+            self.read()
+            self._is_open = False
+            asyncio.get_running_loop().remove_reader(self._reader)
+            os.close(self._reader)

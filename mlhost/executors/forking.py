@@ -20,6 +20,7 @@ from mlhost.executors import wire
 
 log = logging.getLogger(__name__)
 
+FORK_SECONDS = 10.0  # the longest a fork may take on a busy machine
 TEMPLATE_SECONDS = 120.0  # the longest the template may take for its imports on a slow disk
 
 # What workers may see of the server's environment; `runtime.environment` adds to it.
@@ -37,6 +38,9 @@ class ProcessSettings:
     memory_bytes: int = 0
 
 
+OnExit = Callable[[tuple[int, int] | str], None]  # told (wait status, peak bytes), or why nobody can tell
+
+
 class Template:
     """One running template process; when it dies its workers die with it, and another must be started."""
 
@@ -45,7 +49,7 @@ class Template:
         self._process = process
         self._control = control
         self._numbers = itertools.count(1)
-        self._exits: dict[int, Callable[[tuple[int, int] | None], None]] = {}
+        self._exits: dict[int, OnExit] = {}
         self._forks: dict[int, asyncio.Future[None]] = {}
         self._ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._transport: asyncio.BaseTransport | None = None
@@ -76,7 +80,7 @@ class Template:
         self,
         spec: Mapping[str, Any],
         descriptors: tuple[int, int],
-        on_exit: Callable[[tuple[int, int] | None], None],
+        on_exit: OnExit,
     ) -> int:
         """Fork a worker that gets the two descriptors; its number here. Unavailable if that cannot be."""
         try:
@@ -89,7 +93,11 @@ class Template:
         self._exits[number] = on_exit
         try:
             self._send(["fork", number, spec], descriptors)
-            await forked
+            async with asyncio.timeout(FORK_SECONDS):
+                await forked
+        except TimeoutError:
+            self._process.kill()  # it hangs: the next worker is forked from a new one
+            raise Unavailable(f"The template process did not fork a worker within {FORK_SECONDS:g} s.") from None
         except BaseException:
             self._exits.pop(number, None)
             self.signal(number, signal.SIGKILL)
@@ -107,9 +115,9 @@ class Template:
         """End the process; the kernel ends its workers with it."""
         if self._transport is not None:
             self._transport.close()
+        self._end("the server stopped")
         self._process.kill()
         await asyncio.to_thread(self._process.wait)
-        self._on_end()
 
     def _send(self, message: list[Any], descriptors: tuple[int, ...] = ()) -> None:
         try:
@@ -117,8 +125,8 @@ class Template:
         except OSError as fault:
             raise Unavailable(f"The template process does not listen: {fault}") from fault
 
-    def _on_event(self, event: Any) -> None:
-        kind, *rest = event
+    def _on_event(self, body: memoryview) -> None:
+        kind, *rest = wire.unpack(body)
         if kind == "exited":
             number, status, peak_bytes = rest
             if on_exit := self._exits.pop(number, None):
@@ -136,6 +144,9 @@ class Template:
                 forked.set_exception(Unavailable(f"No worker can be started: {rest[1]}"))
 
     def _on_end(self) -> None:
+        self._end("the process that workers are forked from died")
+
+    def _end(self, reason: str) -> None:
         if self.lost:
             return
         self.lost = True
@@ -147,7 +158,7 @@ class Template:
                 waiting.exception()  # nobody may be waiting, and that is no mistake
         exits, self._exits = self._exits, {}
         for on_exit in exits.values():
-            on_exit(None)
+            on_exit(reason)
 
 
 def _environment(settings: ProcessSettings, environ: Mapping[str, str]) -> dict[str, str]:

@@ -1,7 +1,8 @@
 """Frames between host and worker: a four-byte length, then a msgpack document.
 
-A request is [number, function, arguments], a reply [number, error or None, result]. The length a worker announces is
-bounded and never trusted with an allocation: the host's buffer grows as the bytes arrive.
+A request is [number, function, arguments], a reply [number, error or None, result]. User code in a worker can write to
+the channel as well, so the host trusts nothing that comes from it: a length is bounded and never trusted with an
+allocation, the result is decoded only if its number is awaited, and only as the type the called function returns.
 """
 
 from __future__ import annotations
@@ -10,9 +11,11 @@ import asyncio
 import socket
 import struct
 from collections.abc import Callable, Iterator
-from typing import Any
+from functools import cache
+from typing import Any, get_type_hints
 
 import msgpack
+import msgspec
 
 from mlhost.errors import Invalid
 
@@ -21,10 +24,31 @@ MAX_FRAME_BYTES = 2**31  # of one frame, in either direction
 FIRST_BUFFER_BYTES = 64 * 1024  # most frames fit; a larger one grows it
 
 
+class NotAFrame(ValueError):
+    """The stream holds something that neither side sends."""
+
+
+class WireError(msgspec.Struct):
+    """An error as `errors.to_wire` describes it."""
+
+    code: str
+    message: str
+    details: dict[str, str | int | float | bool | None]
+
+
+class Reply(msgspec.Struct, array_like=True):
+    """What a worker sends; the result is not looked into before it is known who waits for it."""
+
+    number: int
+    error: WireError | None
+    result: msgspec.Raw
+
+
 def pack(document: Any) -> bytes:
     """The document as one frame; Invalid if it is too large for one."""
     try:
-        body: bytes = msgpack.packb(document, unicode_errors="surrogatepass")
+        # Half a surrogate pair cannot travel as UTF-8; it arrives as it would be shown, "\\ud800".
+        body: bytes = msgpack.packb(document, unicode_errors="backslashreplace")
     except (ValueError, OverflowError) as fault:  # msgpack's own bounds: 4 GiB, 64 bits
         raise Invalid(f"The data cannot travel in one message: {fault}") from None
     if len(body) > MAX_FRAME_BYTES:
@@ -33,8 +57,37 @@ def pack(document: Any) -> bytes:
 
 
 def unpack(body: bytes | memoryview) -> Any:
-    """The document in a frame's body; ValueError if it is not msgpack."""
-    return msgpack.unpackb(body, strict_map_key=False, unicode_errors="surrogatepass")
+    """The document in a frame's body, or NotAFrame."""
+    try:
+        return msgpack.unpackb(body, strict_map_key=False)
+    except ValueError as fault:
+        raise NotAFrame(str(fault)) from None
+
+
+def unpack_reply(body: bytes | memoryview) -> Reply:
+    """A reply in a frame's body, or NotAFrame."""
+    reply: Reply = _decoded(_replies, body)
+    return reply
+
+
+def unpack_result(reply: Reply, function: Callable[..., Any]) -> Any:
+    """The result of a reply, as the type that `function` returns, or NotAFrame."""
+    return _decoded(_results(function), reply.result)
+
+
+_replies = msgspec.msgpack.Decoder(Reply)
+
+
+@cache
+def _results(function: Callable[..., Any]) -> msgspec.msgpack.Decoder[Any]:
+    return msgspec.msgpack.Decoder(get_type_hints(function).get("return", Any))
+
+
+def _decoded(decoder: msgspec.msgpack.Decoder[Any], body: Any) -> Any:
+    try:
+        return decoder.decode(body)
+    except msgspec.MsgspecError as fault:
+        raise NotAFrame(str(fault)) from None
 
 
 def frames(channel: socket.socket) -> Iterator[Any]:
@@ -49,13 +102,13 @@ def frames(channel: socket.socket) -> Iterator[Any]:
 
 
 class FrameProtocol(asyncio.BufferedProtocol):
-    """The host's end: hands each document to `on_document`, and calls `on_end` once when the stream is over.
+    """The host's end: hands the body of each frame to `on_frame`, and calls `on_end` once when the stream is over.
 
-    A stream that holds anything but frames is ended at once.
+    `on_frame` must have read the body when it returns; a NotAFrame it raises ends the stream.
     """
 
-    def __init__(self, on_document: Callable[[Any], None], on_end: Callable[[], None]) -> None:
-        self._on_document = on_document
+    def __init__(self, on_frame: Callable[[memoryview], None], on_end: Callable[[], None]) -> None:
+        self._on_frame = on_frame
         self._on_end = on_end
         self._buffer = bytearray(FIRST_BUFFER_BYTES)
         self._filled = 0
@@ -77,7 +130,7 @@ class FrameProtocol(asyncio.BufferedProtocol):
         self._filled += nbytes
         try:
             self._take_frames()
-        except ValueError:
+        except NotAFrame:
             if self._transport is not None:
                 self._transport.close()
 
@@ -92,12 +145,11 @@ class FrameProtocol(asyncio.BufferedProtocol):
             (length,) = LENGTH.unpack_from(self._buffer, start)
             body = start + LENGTH.size
             if length > MAX_FRAME_BYTES:
-                raise ValueError("not a frame")
+                raise NotAFrame(f"a length of {length} bytes")
             if self._filled < body + length:
                 break
-            document = unpack(memoryview(self._buffer)[body : body + length])
             start = body + length
-            self._on_document(document)
+            self._on_frame(memoryview(self._buffer)[body:start])
         if start:
             self._drop(start)
 

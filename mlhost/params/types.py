@@ -37,8 +37,8 @@ class ParameterType:
     """A row of the table.
 
     `decode` takes a JSON value to what the user's code sees, `encode` what that code made to something `render`
-    writes in the type's shape. Both leave null and None alone, and raise ValueError or TypeError with a fragment of a
-    sentence ("not a whole number").
+    writes in the type's shape. Both leave null and None alone, and raise ValueError, TypeError or OverflowError with a
+    fragment of a sentence ("not a whole number").
     """
 
     name: str

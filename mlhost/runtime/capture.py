@@ -1,33 +1,153 @@
-"""The console inside a worker: Python's text streams over the descriptors 1 and 2.
+"""The console where the code runs: Python's text streams over descriptors whose other end the host reads.
 
-The host holds the other end of these descriptors, so whatever Python, C code or a child process prints arrives there
-in the order it was written. Reading, bounding and showing it is the host's part (`mlhost.executors.console`).
+In a process worker these are the descriptors 1 and 2, so whatever Python, C code or a child process prints arrives at
+the host in the order it was written. A thread of the server that holds a workspace has streams of its own instead,
+over one pipe: what Python code in that thread prints. Its `sys.stdout` is its own too: setting it (`redirect_stdout`)
+touches no other thread. Reading, bounding and showing is the host's part (`mlhost.executors.console`).
 """
 
 from __future__ import annotations
 
 import contextlib
 import io
+import os
 import sys
+import threading
+from types import ModuleType
+from typing import Any
+
+INPUT, OUTPUTS = "stdin", ("stdout", "stderr")
+DESCRIPTORS = {"stdout": 1, "stderr": 2}
 
 
 def install() -> None:
     """Point `sys.stdout` and `sys.stderr` at descriptors 1 and 2, a line at a time."""
-    sys.stdout = _stream(1)
-    sys.stderr = _stream(2)
+    for name in OUTPUTS:
+        setattr(sys, name, _stream(DESCRIPTORS[name]))
 
 
 def flush() -> None:
     """Write out what Python still buffers; a stream that user code closed is opened again."""
-    for name, descriptor in (("stdout", 1), ("stderr", 2)):
+    for name in OUTPUTS:
         stream = getattr(sys, name)
         if getattr(stream, "closed", False):
-            setattr(sys, name, _stream(descriptor))
+            own = _here.own
+            setattr(sys, name, _stream(DESCRIPTORS[name]) if own is None else own.open())
             continue
         with contextlib.suppress(Exception):  # it may be any object that user code put there
             stream.flush()
 
 
 def _stream(descriptor: int) -> io.TextIOWrapper:
-    raw = io.FileIO(descriptor, "w", closefd=False)
+    return _text(io.FileIO(descriptor, "w", closefd=False))
+
+
+def _text(raw: io.FileIO) -> io.TextIOWrapper:
     return io.TextIOWrapper(io.BufferedWriter(raw), encoding="utf-8", errors="backslashreplace", line_buffering=True)
+
+
+# --- streams of a thread -------------------------------------------------------------------------------------------
+
+
+class Streams:
+    """What `sys.stdin`, `sys.stdout` and `sys.stderr` are for one thread, or for all that have none of their own."""
+
+    def __init__(self, **streams: Any) -> None:
+        self._now = streams
+        self._before = dict(streams)
+
+    def get(self, name: str) -> Any:
+        """The stream of that name."""
+        return self._now[name]
+
+    def set(self, name: str, stream: Any) -> None:
+        """Replace it; one of `_Routed`, which stands for all of them, brings back the one before."""
+        if isinstance(stream, _Routed):
+            stream = self._before[name]
+        self._before[name], self._now[name] = self._now[name], stream
+
+
+class OwnStreams(Streams):
+    """The calling thread's own, until they are closed: output to the descriptor, which is theirs now, and no input.
+
+    Whoever still holds one of them afterwards (a logging handler, say) gets an error, and never another's descriptor.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._raw: list[io.FileIO] = []
+        super().__init__(stdin=io.StringIO(), stdout=self.open(), stderr=self.open())
+        _share()
+        _here.own = self
+
+    def open(self) -> io.TextIOWrapper:
+        """One more stream over the descriptor."""
+        self._raw = [raw for raw in self._raw if not raw.closed]
+        self._raw.append(io.FileIO(self._descriptor, "w", closefd=False))
+        return _text(self._raw[-1])
+
+    def close(self) -> None:
+        """Close the descriptor and all streams over it; the thread prints where all threads do."""
+        _here.own = None
+        for raw in self._raw:
+            raw.close()
+        os.close(self._descriptor)
+
+
+class _Here(threading.local):
+    own: OwnStreams | None = None
+
+
+_here = _Here()
+_all = Streams()
+_sharing = threading.Lock()
+
+
+def _current(name: str) -> Any:
+    own = _here.own
+    return _all.get(name) if own is None else own.get(name)
+
+
+def _set_current(name: str, stream: Any) -> None:
+    own = _here.own
+    (_all if own is None else own).set(name, stream)
+
+
+class _Routed:
+    """Stands where the interpreter itself looks (`print`, `input`) for the stream of the thread that asks."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def write(self, text: str) -> int:
+        stream = _current(self._name)
+        return len(text) if stream is None else stream.write(text)  # None: there is no such stream, as under a daemon
+
+    def flush(self) -> None:
+        stream = _current(self._name)
+        if stream is not None:
+            stream.flush()
+
+    def __getattr__(self, attribute: str) -> Any:
+        return getattr(_current(self._name), attribute)
+
+
+def _routing(name: str) -> property:
+    return property(lambda _: _current(name), lambda _, stream: _set_current(name, stream))
+
+
+class _RoutedSys(ModuleType):
+    """The class of the module `sys` once a thread has streams of its own."""
+
+    stdin, stdout, stderr = _routing("stdin"), _routing("stdout"), _routing("stderr")
+
+
+def _share() -> None:
+    """Once per interpreter: give every thread the streams it has had so far, but by way of the routing."""
+    global _all  # noqa: PLW0603 - there is one `sys`
+    with _sharing:
+        if isinstance(sys, _RoutedSys):
+            return
+        _all = Streams(**{name: getattr(sys, name) for name in (INPUT, *OUTPUTS)})
+        vars(sys).update({name: _Routed(name) for name in (INPUT, *OUTPUTS)})
+        sys.__class__ = _RoutedSys

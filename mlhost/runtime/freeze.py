@@ -14,7 +14,8 @@ import pickle
 import platform
 import sys
 import zipfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any, TypedDict
 
 import cloudpickle
@@ -35,6 +36,7 @@ MANIFEST = "manifest.json"
 OBJECTS = "workspace.dill"
 FILES = "files/"
 NAMESPACE_ID = "mlhost.workspace"
+CLASS_MAKERS = ("cloudpickle.cloudpickle._make_skeleton_class", "cloudpickle.cloudpickle._make_skeleton_enum")
 REPR_LENGTH = 80  # characters of an object's repr in the manifest
 
 
@@ -138,10 +140,21 @@ class _Unpickler(pickle.Unpickler):
         super().__init__(io.BytesIO(pickled))
         self._namespace = workspace.objects
 
+    def find_class(self, module: str, name: str) -> Any:
+        found = super().find_class(module, name)
+        # cloudpickle would bring a class that exists in this interpreter up to date instead of making another; but it
+        # is another workspace's, or one of ours that objects made since depend on.
+        return partial(_untracked, found) if f"{module}.{name}" in CLASS_MAKERS else found
+
     def persistent_load(self, pid: Any) -> Any:
         if pid != NAMESPACE_ID:
             raise pickle.UnpicklingError(f"unknown persistent id {pid!r}")
         return self._namespace
+
+
+def _untracked(make: Callable[..., Any], *args: Any) -> Any:
+    """Call one of CLASS_MAKERS without the id by which cloudpickle recognizes a class: its last argument but one."""
+    return make(*args[:-2], None, args[-1])
 
 
 def _dump_all(workspace: Workspace, objects: dict[str, Any]) -> tuple[bytes, dict[str, str]]:

@@ -74,7 +74,7 @@ def execute(workspace: Workspace, code: str, inputs: list[tuple[str, bytes]], ou
 
 def _run_block(workspace: Workspace, code: str) -> str:
     try:
-        compiled = _compile(code, f"<block {workspace.runs}>")
+        compiled = _compile(workspace, code, f"block {workspace.runs}")
         with interruptible():
             exec(compiled, workspace.objects)  # noqa: S102 - what a session is for
     except BaseException as failure:  # SystemExit and KeyboardInterrupt end the block, not the session
@@ -108,8 +108,8 @@ class Program:
 
     def __init__(self, workspace: Workspace, spec: ProgramSpec) -> None:
         self.signature = Signature.of(spec["inputs"], spec["outputs"])
-        self.code = _compile_checked(spec["code"], "<code>")
-        self.init = _compile_checked(spec["init_code"], "<initCode>")
+        self.code = _compile_checked(workspace, spec["code"], "code")
+        self.init = _compile_checked(workspace, spec["init_code"], "initCode")
         self.output_files = spec["files"]
         inputs = {parameter.name for parameter in self.signature.inputs}
         self.init_each_call = bool(inputs & _names_read(spec["init_code"]))
@@ -236,23 +236,24 @@ def _result(error: str, outputs: bytes, files: dict[str, bytes | None], changed:
 # --- compiling and telling -----------------------------------------------------------------------------------------
 
 
-def _compile(code: str, filename: str) -> CodeType:
+def _compile(workspace: Workspace, code: str, title: str) -> CodeType:
     """Compile a block; its source is remembered, so that tracebacks show the lines."""
-    while len(linecache.cache) > REMEMBERED_BLOCKS:
-        linecache.cache.pop(next(iter(linecache.cache)))
+    filename = f"<{title} of {workspace.title}>" if workspace.title else f"<{title}>"
+    for old in list(linecache.cache)[: max(0, len(linecache.cache) - REMEMBERED_BLOCKS)]:
+        linecache.cache.pop(old, None)  # another thread may have dropped it already
     linecache.cache[filename] = (len(code), None, code.splitlines(keepends=True), filename)
     return compile(code, filename, "exec", dont_inherit=True)
 
 
-def _compile_checked(code: str, filename: str) -> CodeType:
+def _compile_checked(workspace: Workspace, code: str, title: str) -> CodeType:
     """Compile, or CodeFailed naming the line and column."""
     try:
-        return _compile(code, filename)
+        return _compile(workspace, code, title)
     except SyntaxError as fault:
         place = f"line {fault.lineno}, column {fault.offset}" if fault.lineno else "somewhere"
-        raise CodeFailed(f"{filename.strip('<>')} does not compile: {fault.msg} ({place})") from None
+        raise CodeFailed(f"{title} does not compile: {fault.msg} ({place})") from None
     except (ValueError, RecursionError, MemoryError) as fault:  # NUL bytes; nesting without end
-        raise CodeFailed(f"{filename.strip('<>')} does not compile: {fault or type(fault).__name__}") from None
+        raise CodeFailed(f"{title} does not compile: {fault or type(fault).__name__}") from None
 
 
 def _names_read(code: str) -> set[str]:

@@ -20,11 +20,15 @@ if TYPE_CHECKING:
 
 
 class Workspace:
-    """The namespace code runs in (`objects`) and its working directory (`folder`, an existing path)."""
+    """The namespace code runs in (`objects`) and its working directory (`folder`, an existing path).
 
-    def __init__(self, objects: dict[str, Any], folder: Path) -> None:
+    `title` tells it from other workspaces of the same interpreter, if there may be any.
+    """
+
+    def __init__(self, objects: dict[str, Any], folder: Path, title: str = "") -> None:
         self.objects = objects
         self.folder = folder
+        self.title = title
         self.runs = 0  # code blocks executed so far; numbers them in tracebacks
         self.program: Program | None = None  # what `score` runs, once prepared
 

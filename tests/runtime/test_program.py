@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from mlhost.errors import CodeFailed, Invalid
-from mlhost.runtime.interrupt import interruptible, on_signal
 from mlhost.runtime.program import REMEMBERED_BLOCKS, ProgramSpec, execute, prepare, score
 from mlhost.runtime.workspace import Workspace
 
@@ -184,17 +183,3 @@ def test_numpy_results_are_plain_numbers_in_the_answer(workspace: Workspace) -> 
     workspace.objects["np"] = np
     prepare(workspace, spec("y = np.float32(0.5)"))
     assert json.loads(score(workspace, b"{}"))["outputParameters"] == {"y": 0.5}
-
-
-def test_an_interrupt_outside_user_code_is_ignored() -> None:
-    on_signal(2, None)
-    with pytest.raises(KeyboardInterrupt), interruptible():
-        on_signal(2, None)
-    on_signal(2, None)
-
-
-def test_one_interrupt_raises_once() -> None:
-    with interruptible():
-        with pytest.raises(KeyboardInterrupt):
-            on_signal(2, None)
-        on_signal(2, None)

@@ -1,0 +1,152 @@
+"""What every worker does the same way: one call at a time, with a deadline, stopped when asked, answered to its caller.
+
+A placement adds how a call reaches the workspace, how its code is interrupted, and what becomes of code that does not
+stop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any, Concatenate
+
+from mlhost.errors import CodeFailed, MlhostError, WorkerLost
+from mlhost.executors import Given, Result
+from mlhost.executors.console import Console, Inlet
+from mlhost.runtime.workspace import Workspace
+
+GRACE_SECONDS = 2.0  # between asking a call or a worker to stop and giving it up
+
+
+class CallingWorker(ABC):
+    """A `Worker` without its placement."""
+
+    def __init__(self, deadline_seconds: float) -> None:
+        self.console = Console()
+        self.lost = ""
+        self.deadline_seconds = deadline_seconds
+        self._inlet: Inlet | None = None
+        self._turn = asyncio.Lock()
+        self._numbers = itertools.count()
+        self._pending: tuple[int, asyncio.Future[Any]] | None = None
+        self._answered = -1  # the number of the last call whose reply came
+        self._stop_reason = ""  # why the host interrupted the pending call
+        self._timers: list[asyncio.TimerHandle] = []
+
+    @property
+    def busy(self) -> bool:
+        """Whether a call is running."""
+        return self._pending is not None
+
+    async def call(
+        self,
+        function: Callable[Concatenate[Workspace, Given], Result],
+        *args: Given.args,
+        **kwargs: Given.kwargs,
+    ) -> Result:
+        """Run `function(workspace, *args)` in the worker; see `Worker.call`."""
+        if kwargs:
+            raise TypeError("arguments of a call travel by position")
+        async with self._turn:
+            result: Result = await self._exchange(function, args)
+            return result
+
+    def interrupt(self) -> bool:
+        """Interrupt the running call, and give it up should it not have stopped within two seconds."""
+        if self._pending is None:
+            return False
+        self._stop("")
+        return True
+
+    # --- the placement's part --------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def _send(self, number: int, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
+        """Have the call run; `_on_answer` is told the same number when it has."""
+
+    @abstractmethod
+    def _signal_stop(self) -> None:
+        """Interrupt the user code of the pending call."""
+
+    @abstractmethod
+    def _give_up(self, reason: str) -> None:
+        """The pending call has not stopped within the grace; `reason` is one sentence."""
+
+    def _on_answer(self, number: int, error: MlhostError | None, result: Any) -> None:
+        """What the call of that number came to."""
+        if self._pending is None or self._pending[0] != number:
+            return  # nobody waits for it
+        self._answered = number
+        if self._pending[1].done():  # the caller is going away
+            return
+        if error is None:
+            self._pending[1].set_result(result)
+        else:
+            self._pending[1].set_exception(error)
+
+    def _lose(self, reason: str) -> None:
+        """The worker is no more: tell the caller that waits, and whoever calls later."""
+        self.lost = reason
+        if self._inlet is not None:
+            self._inlet.close()
+        if self._pending is not None and not self._pending[1].done():
+            self._pending[1].set_exception(WorkerLost(reason))
+
+    # --- one call --------------------------------------------------------------------------------------------------
+
+    async def _exchange(self, function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+        if self.lost:
+            raise WorkerLost(self.lost)
+        loop = asyncio.get_running_loop()
+        number, reply = next(self._numbers), loop.create_future()
+        self._pending, self._stop_reason = (number, reply), ""
+        self._timers = [loop.call_later(self.deadline_seconds, self._expire)]
+        try:
+            self._send(number, function, args)
+            result = await reply
+        except asyncio.CancelledError:
+            await self._drain(number, reply)
+            raise
+        except MlhostError:
+            if self._stop_reason and not self.lost:
+                raise CodeFailed(self._stop_reason) from None
+            raise
+        finally:
+            self._pending = None
+            for timer in self._timers:
+                timer.cancel()
+            if self._inlet is not None:
+                self._inlet.read()
+        if self._stop_reason:
+            raise CodeFailed(self._stop_reason)
+        return result
+
+    async def _drain(self, number: int, reply: asyncio.Future[Any]) -> None:
+        """The caller went away: stop its call and wait for the reply, which nobody else must get."""
+        if not reply.cancelled():
+            reply.exception()  # it came at the same moment, and it is no mistake that nobody looks at it
+            return
+        if self.lost or self._answered == number:
+            return
+        reply = asyncio.get_running_loop().create_future()
+        self._pending = (number, reply)
+        self._stop("The caller went away.")
+        while not reply.done():
+            with contextlib.suppress(asyncio.CancelledError):  # asked again: the grace bounds the wait
+                await asyncio.wait([reply])
+        reply.exception()
+
+    def _expire(self) -> None:
+        self._stop(f"Stopped after {self.deadline_seconds:g} seconds, the time one call may take.")
+
+    def _stop(self, reason: str) -> None:
+        self._stop_reason = reason
+        self._signal_stop()
+        loop = asyncio.get_running_loop()
+        # Once more half way: the first may have come before the worker had even read the call.
+        self._timers.append(loop.call_later(GRACE_SECONDS / 2, self._signal_stop))
+        told = reason or "It did not stop when it was interrupted."
+        self._timers.append(loop.call_later(GRACE_SECONDS, self._give_up, told))

@@ -1,0 +1,83 @@
+"""The reserve: workers started ahead of need, and the bound on all workers there are.
+
+Starting one takes milliseconds of work and waits for the template's imports; taking one from the reserve takes none.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+
+from mlhost.errors import Busy, MlhostError
+from mlhost.executors import Executor, Worker
+
+log = logging.getLogger(__name__)
+
+RETRY_AFTER_SECONDS = 5  # what a caller is told who finds all workers taken
+PATIENCE_SECONDS = 1.0  # before another try, when a spare worker did not start
+
+
+class Reserve:
+    """An executor that keeps `initial` spare workers of another one, and never has more than `most` in all."""
+
+    def __init__(self, executor: Executor, initial: int, most: int) -> None:
+        self._executor = executor
+        self._initial = initial
+        self._most = most
+        self._spare: deque[Worker] = deque()
+        self._living: list[Worker] = []  # spare or given out
+        self._starting = 0
+        self._refilling: asyncio.Task[None] | None = None
+
+    def fill(self) -> None:
+        """Begin to start the spare workers."""
+        if self._refilling is None or self._refilling.done():
+            self._refilling = asyncio.get_running_loop().create_task(self._refill())
+
+    async def open(self, *, deadline_seconds: float) -> Worker:
+        """A worker, from the reserve if there is one; Busy when there are as many as may be."""
+        worker = self._take_spare() or await self._start()
+        worker.deadline_seconds = deadline_seconds
+        self.fill()
+        return worker
+
+    async def close(self) -> None:
+        """End all workers."""
+        if self._refilling is not None:
+            self._refilling.cancel()
+        await self._executor.close()
+
+    def count(self) -> int:
+        """How many live or are being started."""
+        self._living = [worker for worker in self._living if not worker.lost]
+        return len(self._living) + self._starting
+
+    def _take_spare(self) -> Worker | None:
+        while self._spare:
+            worker = self._spare.popleft()
+            if not worker.lost:
+                return worker
+        return None
+
+    async def _start(self) -> Worker:
+        if self.count() >= self._most:
+            raise Busy(
+                f"{self._most} workers run, which is all there may be (pool.max); close sessions or try again later.",
+                retry_after_seconds=RETRY_AFTER_SECONDS,
+            )
+        self._starting += 1  # the place is taken before the worker is started
+        try:
+            worker = await self._executor.open(deadline_seconds=0)
+        finally:
+            self._starting -= 1
+        self._living.append(worker)
+        return worker
+
+    async def _refill(self) -> None:
+        while len(self._spare) < self._initial and self.count() < self._most:
+            try:
+                self._spare.append(await self._start())
+            except MlhostError as fault:
+                log.warning("a spare worker did not start: %s", fault)
+                await asyncio.sleep(PATIENCE_SECONDS)

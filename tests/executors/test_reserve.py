@@ -1,0 +1,106 @@
+"""The reserve: spare workers, and a bound that holds."""
+
+import asyncio
+
+import pytest
+
+from mlhost.errors import Busy, Unavailable
+from mlhost.executors.process import ProcessExecutor
+from mlhost.executors.reserve import Reserve
+from mlhost.runtime.workspace import ping
+from tests.parts import until
+
+
+class FakeWorker:
+    def __init__(self) -> None:
+        self.lost = ""
+        self.deadline_seconds = 0.0
+
+
+class FakeExecutor:
+    """Starts workers in no time, or not at all."""
+
+    def __init__(self) -> None:
+        self.opened: list[FakeWorker] = []
+        self.fault: Exception | None = None
+        self.most_at_once = 0
+
+    async def open(self, *, deadline_seconds: float) -> FakeWorker:
+        await asyncio.sleep(0.001)
+        if self.fault:
+            raise self.fault
+        self.opened.append(FakeWorker())
+        self.most_at_once = max(self.most_at_once, sum(not worker.lost for worker in self.opened))
+        return self.opened[-1]
+
+    async def close(self) -> None:
+        pass
+
+
+def make(initial: int = 2, most: int = 10) -> tuple[Reserve, FakeExecutor]:
+    executor = FakeExecutor()
+    return Reserve(executor, initial, most), executor  # type: ignore[arg-type]
+
+
+async def test_spare_workers_are_started_ahead_and_made_up_for_when_taken() -> None:
+    reserve, executor = make(initial=2)
+    reserve.fill()
+    await until(lambda: len(executor.opened) == 2)
+    worker = await reserve.open(deadline_seconds=7)
+    assert worker is executor.opened[0]
+    assert worker.deadline_seconds == 7
+    await until(lambda: len(executor.opened) == 3)
+    await reserve.close()
+
+
+async def test_a_spare_worker_that_died_is_not_given_out() -> None:
+    reserve, executor = make(initial=1)
+    reserve.fill()
+    await until(lambda: len(executor.opened) == 1)
+    executor.opened[0].lost = "killed"
+    assert not (await reserve.open(deadline_seconds=1)).lost
+    await reserve.close()
+
+
+async def test_the_bound_holds_when_two_hundred_ask_at_once() -> None:
+    reserve, executor = make(initial=2, most=10)
+    reserve.fill()
+    results = await asyncio.gather(*(reserve.open(deadline_seconds=1) for _ in range(200)), return_exceptions=True)
+    assert sum(isinstance(result, FakeWorker) for result in results) <= 10
+    assert executor.most_at_once == 10
+    refused = [result for result in results if isinstance(result, Busy)]
+    assert "pool.max" in refused[0].message
+    assert refused[0].details["retry_after_seconds"]
+    await reserve.close()
+
+
+async def test_a_worker_that_ended_makes_room() -> None:
+    reserve, executor = make(initial=0, most=1)
+    await reserve.open(deadline_seconds=1)
+    with pytest.raises(Busy):
+        await reserve.open(deadline_seconds=1)
+    executor.opened[0].lost = "closed"
+    await reserve.open(deadline_seconds=1)
+    await reserve.close()
+
+
+async def test_a_spare_worker_that_does_not_start_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mlhost.executors.reserve.PATIENCE_SECONDS", 0.01)
+    reserve, executor = make(initial=1)
+    executor.fault = Unavailable("not now")
+    reserve.fill()
+    with pytest.raises(Unavailable):
+        await reserve.open(deadline_seconds=1)
+    executor.fault = None
+    await until(lambda: len(executor.opened) == 1)
+    await reserve.close()
+
+
+async def test_real_spare_workers_answer(executor: ProcessExecutor) -> None:
+    reserve = Reserve(executor, 1, 2)
+    worker = await reserve.open(deadline_seconds=5)
+    assert await worker.call(ping) == "pong"
+    await worker.close()
+    assert worker.lost
+    await until(lambda: len(reserve._spare) == 1)
+    await reserve._spare[0].close()
