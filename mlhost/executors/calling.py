@@ -73,7 +73,7 @@ class CallingWorker(ABC):
 
     @abstractmethod
     def _give_up(self, reason: str) -> None:
-        """The pending call has not stopped within the grace; `reason` is one sentence."""
+        """The pending call has not stopped within the grace; `reason` is a clause."""
 
     def _on_answer(self, number: int, error: MlhostError | None, result: Any) -> None:
         """What the call of that number came to."""
@@ -112,7 +112,7 @@ class CallingWorker(ABC):
             raise
         except MlhostError:
             if self._stop_reason and not self.lost:
-                raise CodeFailed(self._stop_reason) from None
+                raise CodeFailed(f"{self._stop_reason.capitalize()}.") from None
             raise
         finally:
             self._pending = None
@@ -121,7 +121,7 @@ class CallingWorker(ABC):
             if self._inlet is not None:
                 self._inlet.read()
         if self._stop_reason:
-            raise CodeFailed(self._stop_reason)
+            raise CodeFailed(f"{self._stop_reason.capitalize()}.")
         return result
 
     async def _drain(self, number: int, reply: asyncio.Future[Any]) -> None:
@@ -133,14 +133,14 @@ class CallingWorker(ABC):
             return
         reply = asyncio.get_running_loop().create_future()
         self._pending = (number, reply)
-        self._stop("The caller went away.")
+        self._stop("the caller went away")
         while not reply.done():
             with contextlib.suppress(asyncio.CancelledError):  # asked again: the grace bounds the wait
                 await asyncio.wait([reply])
         reply.exception()
 
     def _expire(self) -> None:
-        self._stop(f"Stopped after {self.deadline_seconds:g} seconds, the time one call may take.")
+        self._stop(f"stopped after {self.deadline_seconds:g} seconds, the time one call may take")
 
     def _stop(self, reason: str) -> None:
         self._stop_reason = reason
@@ -148,5 +148,5 @@ class CallingWorker(ABC):
         loop = asyncio.get_running_loop()
         # Once more half way: the first may have come before the worker had even read the call.
         self._timers.append(loop.call_later(GRACE_SECONDS / 2, self._signal_stop))
-        told = reason or "It did not stop when it was interrupted."
+        told = "it did not stop when it was interrupted" + (f" ({reason})" if reason else "")
         self._timers.append(loop.call_later(GRACE_SECONDS, self._give_up, told))

@@ -150,7 +150,7 @@ class InlineWorker(CallingWorker):
     def _leave_behind(self, reason: str) -> None:
         self._is_left_behind = True
         log.warning("code that does not stop is left running in the server")
-        self._lose(f"{reason} Its code did not stop and still runs in the server.")
+        self._lose(f"{reason}, and its code still runs in the server")
 
     # --- what the thread tells, on the loop ------------------------------------------------------------------------
 

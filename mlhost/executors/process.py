@@ -151,7 +151,7 @@ class ProcessWorker(CallingWorker):
         self._signal(signal.SIGINT)
 
     def _give_up(self, reason: str) -> None:
-        self._kill(f"{reason} It had to be killed.")
+        self._kill(f"{reason}, so it was killed")
 
     def _kill(self, reason: str) -> None:
         self._kill_reason = self._kill_reason or reason

@@ -29,13 +29,13 @@ def install() -> None:
 def flush() -> None:
     """Write out what Python still buffers; a stream that user code closed is opened again."""
     for name in OUTPUTS:
-        stream = getattr(sys, name)
-        if getattr(stream, "closed", False):
+        stream = getattr(sys, name, None)
+        if getattr(stream, "closed", False) or not hasattr(sys, name):
             own = _here.own
             setattr(sys, name, _stream(DESCRIPTORS[name]) if own is None else own.open())
             continue
         with contextlib.suppress(Exception):  # it may be any object that user code put there
-            stream.flush()
+            getattr(sys, name).flush()
 
 
 def _stream(descriptor: int) -> io.TextIOWrapper:
@@ -57,14 +57,21 @@ class Streams:
         self._before = dict(streams)
 
     def get(self, name: str) -> Any:
-        """The stream of that name."""
+        """The stream of that name; AttributeError if code deleted it."""
+        if name not in self._now:
+            raise AttributeError(f"module 'sys' has no attribute {name!r}")
         return self._now[name]
 
     def set(self, name: str, stream: Any) -> None:
         """Replace it; one of `_Routed`, which stands for all of them, brings back the one before."""
         if isinstance(stream, _Routed):
             stream = self._before[name]
-        self._before[name], self._now[name] = self._now[name], stream
+        self._before[name], self._now[name] = self._now.get(name, stream), stream
+
+    def delete(self, name: str) -> None:
+        """As `del sys.stdout` does."""
+        self._before[name] = self.get(name)
+        del self._now[name]
 
 
 class OwnStreams(Streams):
@@ -103,14 +110,9 @@ _all = Streams()
 _sharing = threading.Lock()
 
 
-def _current(name: str) -> Any:
+def _streams() -> Streams:
     own = _here.own
-    return _all.get(name) if own is None else own.get(name)
-
-
-def _set_current(name: str, stream: Any) -> None:
-    own = _here.own
-    (_all if own is None else own).set(name, stream)
+    return _all if own is None else own
 
 
 class _Routed:
@@ -120,20 +122,24 @@ class _Routed:
         self._name = name
 
     def write(self, text: str) -> int:
-        stream = _current(self._name)
+        stream = _streams().get(self._name)
         return len(text) if stream is None else stream.write(text)  # None: there is no such stream, as under a daemon
 
     def flush(self) -> None:
-        stream = _current(self._name)
+        stream = _streams().get(self._name)
         if stream is not None:
             stream.flush()
 
     def __getattr__(self, attribute: str) -> Any:
-        return getattr(_current(self._name), attribute)
+        return getattr(_streams().get(self._name), attribute)
 
 
 def _routing(name: str) -> property:
-    return property(lambda _: _current(name), lambda _, stream: _set_current(name, stream))
+    return property(
+        lambda _: _streams().get(name),
+        lambda _, stream: _streams().set(name, stream),
+        lambda _: _streams().delete(name),
+    )
 
 
 class _RoutedSys(ModuleType):

@@ -12,6 +12,7 @@ import io
 import json
 import pickle
 import platform
+import reprlib
 import sys
 import zipfile
 from collections.abc import Callable, Iterable
@@ -21,7 +22,7 @@ from typing import Any, TypedDict
 import cloudpickle
 
 from mlhost import names
-from mlhost.errors import CodeFailed, Invalid
+from mlhost.errors import CodeFailed, Invalid, MlhostError
 from mlhost.runtime.interrupt import interruptible
 from mlhost.runtime.workspace import (
     Workspace,
@@ -62,7 +63,7 @@ def freeze(workspace: Workspace) -> Frozen:
     pickled, skipped = _dump_all(workspace, objects)
     for name, reason in skipped.items():
         print(f"Warning: {name!r} is not in the snapshot: {reason}", file=sys.stderr)  # noqa: T201
-    files = {name: read_file(workspace, name) for name in list_files(workspace)}
+    files = dict(_read_files(workspace))
     manifest = Manifest(
         python=platform.python_version(),
         objects={name: _describe(value) for name, value in objects.items() if name not in skipped},
@@ -90,7 +91,9 @@ def thaw(workspace: Workspace, archive: bytes) -> None:
         try:
             with interruptible():
                 objects = _Unpickler(workspace, frozen.read(OBJECTS)).load()
-        except Exception as fault:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as fault:  # opening a pickle runs user code, which may call sys.exit
             raise CodeFailed(f"The snapshot does not load: {type(fault).__name__}: {fault}") from fault
         workspace.objects.update(objects)
         for name in manifest["files"]:
@@ -117,7 +120,9 @@ def load_object(workspace: Workspace, name: str, pickled: bytes) -> None:
     try:
         with interruptible():
             value = dill.loads(pickled)  # noqa: S301 - only workers come here
-    except Exception as fault:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as fault:  # opening a pickle runs user code, which may call sys.exit
         raise Invalid(f"The body is not a pickle that loads here: {type(fault).__name__}: {fault}") from fault
     workspace.objects[names.object_name(name)] = value
 
@@ -182,16 +187,37 @@ def _dump(workspace: Workspace, objects: dict[str, Any]) -> bytes:
     return out.getvalue()
 
 
+def _read_files(workspace: Workspace) -> Iterable[tuple[str, bytes]]:
+    """The files of the working directory; what cannot be in a snapshot is named on the console."""
+    files = set(list_files(workspace))
+    for name in sorted(entry.name for entry in workspace.folder.iterdir()):
+        try:
+            if name not in files:
+                raise Invalid("is not a regular file")
+            yield name, read_file(workspace, name)
+        except MlhostError as fault:
+            print(f"Warning: {name!r} is not in the snapshot: {fault.message}", file=sys.stderr)  # noqa: T201
+
+
 def _describe(value: Any) -> dict[str, str]:
-    try:
-        text = repr(value)
-    except Exception as fault:  # any object of the user's
-        text = f"<repr failed: {type(fault).__name__}>"
-    described = {"type": type(value).__qualname__, "repr": text[:REPR_LENGTH]}
-    shape = getattr(value, "shape", None)
-    if isinstance(shape, tuple):
-        described["shape"] = " x ".join(str(length) for length in shape)
+    """Type, shape and short repr; whatever the object does when it is asked, the snapshot is taken."""
+    described = {"type": type(value).__qualname__}
+    for part, tell in (("repr", _short.repr), ("shape", _shape)):
+        try:
+            if text := tell(value):
+                described[part] = text[:REPR_LENGTH]
+        except BaseException as fault:  # user code can raise anything
+            described[part] = f"<{part} failed: {type(fault).__name__}>"
     return described
+
+
+def _shape(value: Any) -> str:
+    shape = getattr(value, "shape", None)
+    return " x ".join(str(length) for length in shape) if isinstance(shape, tuple) else ""
+
+
+_short = reprlib.Repr()
+_short.maxstring = _short.maxother = REPR_LENGTH
 
 
 def _check_python(frozen_under: str) -> None:

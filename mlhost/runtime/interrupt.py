@@ -43,8 +43,8 @@ class ThreadGate(Gate):
 
     The exception must be sent only while the gate is open, and must have arrived before anything else runs. So there
     is one token while the gate is open, and `list.pop`, which is atomic, decides who gets it: the thread that leaves,
-    then nobody sends; or the one who interrupts, then the thread does not leave before the exception is raised (still
-    inside the `with`) or taken back.
+    then nobody sends; or the one who interrupts, then the thread does not leave before the exception is raised, in
+    the user code or, too late for that, where it is swallowed.
     """
 
     __slots__ = ("_sending", "_thread", "_token")
@@ -64,9 +64,7 @@ class ThreadGate(Gate):
 
     def __exit__(self, kind: type[BaseException] | None, error: object, trace: TracebackType | None) -> None:
         if not self._take():
-            while self._sending.locked():  # not acquired: the exception may be raised here, with the lock held
-                time.sleep(0)
-            _raise_in(self._thread, None)
+            self._swallow()
 
     def interrupt(self) -> None:
         """Raise KeyboardInterrupt in the thread's user code, now or when it begins."""
@@ -79,6 +77,21 @@ class ThreadGate(Gate):
     def forget(self) -> None:
         """An interrupt that nothing came of was for a call that is over."""
         self.asked = False
+
+    def _swallow(self) -> None:
+        """Leave only when no exception is on its way any more.
+
+        It is not taken back but raised and caught: CPython 3.11 clears the flag that makes all threads look for
+        exceptions only when one is raised, and left standing it slows every thread down, or hangs a traced one.
+        """
+        try:
+            while self._sending.locked():  # not acquired: the exception may be raised here, with the lock held
+                time.sleep(0)
+            _raise_in(self._thread, KeyboardInterrupt)  # in the place of one that has not been raised yet
+            while True:
+                pass
+        except KeyboardInterrupt:
+            pass
 
     def _take(self) -> bool:
         try:
@@ -129,7 +142,6 @@ def settle(workspace: Workspace, sent: int) -> None:
     _main.asked = _main.seen > 0  # one more has come: it is for the next call
 
 
-def _raise_in(thread: int, exception: type[BaseException] | None) -> None:
-    """Have the exception raised at the thread's next bytecode; None takes back one that has not been raised yet."""
-    given = ctypes.py_object() if exception is None else ctypes.py_object(exception)
-    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), given)
+def _raise_in(thread: int, exception: type[BaseException]) -> None:
+    """Have the exception raised at the thread's next bytecode, in the place of one that has not been raised yet."""
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(exception))

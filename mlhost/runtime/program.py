@@ -29,6 +29,8 @@ from mlhost.runtime.outcome import Outcome, Output
 from mlhost.runtime.workspace import Workspace, list_objects, look
 
 FOLDER_TICK_NS = 20_000_000  # file systems stamp times by the kernel's tick: 10 ms at most, doubled
+SHOWN_FRAMES = 100  # of a traceback, the last ones: recursion without end would take minutes to tell
+MAX_OUTPUT_FILE_BYTES = 1 << 28  # of one file that comes back with an answer
 REMEMBERED_BLOCKS = 1000  # sources kept for tracebacks
 
 CodeBlocks = dict[str, CodeType]
@@ -103,7 +105,7 @@ class Program:
 
     All calls run in the workspace's one namespace, so that functions of the snapshot see the inputs as globals; after
     each call it is put back to what it was when the program became ready. Objects that a call changes in place stay
-    changed: that is the price of not thawing the snapshot again for each call.
+    changed, and so do imported modules: that is the price of not thawing the snapshot again for each call.
     """
 
     def __init__(self, workspace: Workspace, spec: ProgramSpec) -> None:
@@ -180,14 +182,22 @@ class _PristineFiles:
 
     def collect(self) -> tuple[dict[str, bytes | None], list[str]]:
         """The declared files as they are now (None if missing), and what was made or changed; all is then put back."""
-        files: dict[str, bytes | None] = {name: self._read(name) for name in self._outputs}
-        changed = self._put_back() if self._touched() else []
-        os.chdir(self._folder)
+        changed: list[str] = []
+        try:
+            files: dict[str, bytes | None] = {name: self._read(name) for name in self._outputs}
+        finally:
+            if self._touched():
+                changed = self._put_back()
+            os.chdir(self._folder)
         return files, changed
 
     def _read(self, name: str) -> bytes | None:
         path = self._folder / name
-        return path.read_bytes() if path.is_file() and not path.is_symlink() else None
+        if not path.is_file() or path.is_symlink():
+            return None
+        if (size := path.stat().st_size) > MAX_OUTPUT_FILE_BYTES:
+            raise CodeFailed(f"The output file {name!r} has {size} bytes; at most {MAX_OUTPUT_FILE_BYTES} can be sent.")
+        return path.read_bytes()
 
     def _touched(self) -> bool:
         try:
@@ -263,12 +273,14 @@ def _names_read(code: str) -> set[str]:
 
 def _tell(failure: BaseException) -> str:
     """Print the traceback of user code to the console; return what it says last, "Type: message"."""
-    error = traceback.TracebackException(type(failure), failure, _users_part(failure.__traceback__))
+    trace = _users_part(failure.__traceback__)
+    error = traceback.TracebackException(type(failure), failure, trace, limit=-SHOWN_FRAMES)
     try:
         print("".join(error.format()), file=sys.stderr, end="")  # noqa: T201 - the console is where it belongs
     except Exception:  # a stream of the user's own; the message below still goes out
         capture.flush()
-    said = next(line for line in error.format_exception_only() if not line.startswith(" ")).strip()
+    lines = (line.strip() for line in error.format_exception_only() if not line.startswith(" "))
+    said = next(lines, type(failure).__name__.strip())
     if isinstance(failure, SyntaxError) and failure.lineno:
         return f"{said} (line {failure.lineno})"
     return f"{said}{_memory_note()}" if isinstance(failure, MemoryError) else said

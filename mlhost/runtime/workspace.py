@@ -54,9 +54,11 @@ def list_objects(workspace: Workspace) -> list[str]:
     return sorted(name for name, value in workspace.objects.items() if is_users(name, value))
 
 
-def is_users(name: str, value: object) -> bool:
+def is_users(name: object, value: object) -> bool:
     """Whether an entry of the namespace is the user's own object rather than machinery or an import."""
-    return not name.startswith("_") and not isinstance(value, ModuleType)
+    if not isinstance(name, str) or not name.isidentifier() or name.startswith("_"):
+        return False
+    return not issubclass(type(value), ModuleType)  # not isinstance: an object may lie about its class, or raise
 
 
 def delete_object(workspace: Workspace, name: str) -> None:

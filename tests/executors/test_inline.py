@@ -18,6 +18,8 @@ from mlhost.executors.inline import InlineExecutor, InlineWorker
 from mlhost.runtime.workspace import list_files, ping, write_file
 from tests.parts import Cell, open_cell, until
 
+pytestmark = pytest.mark.untraced
+
 
 @pytest.fixture
 async def executor(tmp_path: Path) -> AsyncIterator[InlineExecutor]:
@@ -48,7 +50,7 @@ async def test_code_that_cannot_be_stopped_is_reported_as_still_running(executor
     before = workspace_threads()
     cell = await open_cell(executor, deadline_seconds=0.2)
     start = time.monotonic()
-    with pytest.raises(WorkerLost, match=r"Stopped after 0\.2 seconds.* did not stop and still runs in the server"):
+    with pytest.raises(WorkerLost, match=r"did not stop .*stopped after 0\.2 seconds.* still runs in the server"):
         await cell.run("import time\ntime.sleep(4)\nprint('late')\nanswer = 'late'")
     assert 2 < time.monotonic() - start < 3
     with pytest.raises(WorkerLost, match="still runs in the server"):
@@ -68,7 +70,7 @@ async def test_a_cancelled_call_that_does_not_stop_loses_the_worker(executor: In
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running
-    with pytest.raises(WorkerLost, match=r"The caller went away\. Its code did not stop"):
+    with pytest.raises(WorkerLost, match=r"the caller went away.* its code still runs"):
         await waiting
 
 

@@ -48,6 +48,38 @@ def test_the_traceback_begins_in_the_users_code(workspace: Workspace, capsys: py
     assert told.splitlines()[1].strip() == 'File "<block 1>", line 1, in <module>'
 
 
+@pytest.mark.parametrize(
+    "harm",
+    [
+        "globals()[1] = 2",
+        "globals()['not a name'] = 2",
+        "class Liar:\n    @property\n    def __class__(self): raise ValueError\nliar = Liar()",
+        "raise type(' X', (Exception,), {})",
+        "def deep(n): return deep(n + 1)\ndeep(0)",
+    ],
+)
+def test_odd_code_has_an_ordinary_outcome_and_the_next_block_runs(workspace: Workspace, harm: str) -> None:
+    outcome = execute(workspace, harm, [], [])
+    assert bool(outcome["error"]) == ("raise type" in harm or "deep" in harm)
+    assert execute(workspace, "x = 1", [], ["x"])["outputs"] == [{"name": "x", "value": b"1"}]
+
+
+def test_a_deleted_stream_is_opened_again(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdout", sys.stdout)
+    assert not execute(workspace, "import sys\ndel sys.stdout", [], [])["error"]
+    assert not execute(workspace, "sys.stdout", [], [])["error"]
+
+
+def test_an_output_file_too_large_to_send_is_refused_by_name(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mlhost.runtime.program.MAX_OUTPUT_FILE_BYTES", 10)
+    prepare(workspace, spec("from pathlib import Path\nPath('big').write_text('x' * 11)\ny = 1", files=("big",)))
+    with pytest.raises(CodeFailed, match="'big' has 11 bytes"):
+        score(workspace, b"{}")
+    assert not (workspace.folder / "big").exists()
+
+
 def test_notes_and_causes_stay_on_the_console(workspace: Workspace, capsys: pytest.CaptureFixture[str]) -> None:
     code = """
 try:
