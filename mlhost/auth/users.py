@@ -43,11 +43,6 @@ class Users:
             raise Unauthenticated("invalid credentials")
         return Principal(name, Role.of(row["role"]))
 
-    async def find(self, name: str) -> Principal | None:
-        """The user as a principal, with the role they have now; None if there is no such user (any more)."""
-        row = await self._store.read_one("select role from users where name = ?", (name,))
-        return Principal(name, Role.of(row["role"])) if row else None
-
     async def add(self, name: str, password: str, role: Role) -> None:
         """Create a user; Conflict if the name is taken."""
         if not name.strip() or len(name) > MAX_NAME_LENGTH or not name.isprintable():

@@ -33,8 +33,6 @@ SHOWN_FRAMES = 100  # of a traceback, the last ones: recursion without end would
 MAX_OUTPUT_FILE_BYTES = 1 << 28  # of one file that comes back with an answer
 REMEMBERED_BLOCKS = 1000  # sources kept for tracebacks
 
-CodeBlocks = dict[str, CodeType]
-
 
 class ProgramSpec(TypedDict):
     """What a service runs, as plain data."""
