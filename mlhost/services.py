@@ -17,10 +17,9 @@ import msgspec
 from mlhost import names
 from mlhost.auth.principal import Principal, Role
 from mlhost.errors import CodeFailed, Conflict, Forbidden, Invalid, NotFound, WorkerLost
-from mlhost.executors import Executor, Worker
+from mlhost.executors import Executor, Worker, parcels
 from mlhost.executors.pool import Pool, PoolSettings
 from mlhost.params.signature import Signature
-from mlhost.runtime.freeze import thaw
 from mlhost.runtime.program import ProgramSpec, prepare
 from mlhost.scoring import Ready
 from mlhost.snapshots import Snapshots
@@ -258,7 +257,7 @@ class Services:
         worker = await self._executor.open(deadline_seconds=self._score_seconds)
         try:
             if service.blob is not None:
-                await worker.call(thaw, await self._blobs.read(service.blob))
+                await parcels.thaw_into(worker.call, self._blobs.read(service.blob))
             await worker.call(prepare, _spec(service.definition))
         except BaseException:
             await worker.close(force=True)

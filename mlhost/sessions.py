@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from time import monotonic, time
 from typing import Concatenate
@@ -13,6 +14,7 @@ from mlhost import names
 from mlhost.auth.principal import Principal
 from mlhost.errors import Busy, CodeFailed, Gone, NotFound, WorkerLost
 from mlhost.executors import Executor, Given, Result, Worker
+from mlhost.executors.parcels import Call
 from mlhost.runtime import program
 from mlhost.runtime.outcome import Outcome
 from mlhost.runtime.workspace import Workspace, list_files, list_objects
@@ -132,6 +134,18 @@ class Sessions:
     ) -> Result:
         """Run one of the runtime's functions in the session's workspace, after what runs there now."""
         return await self._call(self._get(who, session_id), function, *args, **kwargs)
+
+    @asynccontextmanager
+    async def borrow(self, who: Principal, session_id: str) -> AsyncIterator[Call]:
+        """`call` for one session whose workspace is not to change in between: its blocks wait until the block ends."""
+        async with self._get(who, session_id).turn:
+
+            async def call(
+                function: Callable[Concatenate[Workspace, Given], Result], *args: Given.args, **kwargs: Given.kwargs
+            ) -> Result:
+                return await self.call(who, session_id, function, *args, **kwargs)
+
+            yield call
 
     async def objects(self, who: Principal, session_id: str) -> list[str]:
         """Names of the workspace's objects; while code runs, those there were before it."""
