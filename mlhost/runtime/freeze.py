@@ -24,6 +24,7 @@ from mlhost.errors import CodeFailed, Invalid, MlhostError, NotFound, Unavailabl
 from mlhost.runtime import capture, parcels, pickles
 from mlhost.runtime.describe import Described, describe_all
 from mlhost.runtime.interrupt import interruptible
+from mlhost.runtime.parcels import Parcel
 from mlhost.runtime.pickles import Pickler, Unpickler, Writable
 from mlhost.runtime.workspace import Workspace, find_object, is_users, list_files, open_file, replacing
 
@@ -111,7 +112,7 @@ def load_object(workspace: Workspace, name: str, pickled: bytes) -> None:
 # --- freezing ------------------------------------------------------------------------------------------------------
 
 
-def _freeze(workspace: Workspace, out: io.BufferedRandom, strict: bool) -> Frozen:
+def _freeze(workspace: Workspace, out: Parcel, strict: bool) -> Frozen:
     objects = {name: value for name, value in workspace.objects.items() if is_users(name, value)}
     skipped = {name: f"it is {words}" for name, value in objects.items() if (words := pickles.refusal(value))}
     strange = _strange_files(workspace)
@@ -143,9 +144,7 @@ def _freeze(workspace: Workspace, out: io.BufferedRandom, strict: bool) -> Froze
     return Frozen(size=out.seek(0, io.SEEK_END), manifest=manifest)
 
 
-def _write_objects(
-    workspace: Workspace, out: io.BufferedRandom, objects: dict[str, Any], skipped: Iterable[str]
-) -> set[str]:
+def _write_objects(workspace: Workspace, out: Parcel, objects: dict[str, Any], skipped: Iterable[str]) -> set[str]:
     """Begin the zip with all but the skipped objects in one pickle; the modules it refers to."""
     left_out = set(skipped)
     out.seek(0)
@@ -155,9 +154,7 @@ def _write_objects(
         return _dump(workspace, pickled, {name: it for name, it in objects.items() if name not in left_out}, left_out)
 
 
-def _write_what_is_left(
-    workspace: Workspace, out: io.BufferedRandom, objects: dict[str, Any], skipped: Iterable[str]
-) -> set[str]:
+def _write_what_is_left(workspace: Workspace, out: Parcel, objects: dict[str, Any], skipped: Iterable[str]) -> set[str]:
     try:
         return _write_objects(workspace, out, objects, skipped)
     except (MlhostError, KeyboardInterrupt):
