@@ -63,10 +63,10 @@ class Snapshots:
         """Merge a snapshot into one of the caller's sessions."""
         await self._sessions.call(who, session_id, thaw, await self.content(who, snapshot_id))
 
-    async def resume(self, who: Principal, name: str | None, snapshot_id: str) -> Session:
+    async def resume(self, who: Principal, name: str | None, snapshot_id: str, placement: str | None = None) -> Session:
         """A new session that starts with a snapshot's workspace."""
         archive = await self.content(who, snapshot_id)
-        session = await self._sessions.open(who, name)
+        session = await self._sessions.open(who, name, placement)
         try:
             await self._sessions.call(who, session.id, thaw, archive)
         except BaseException:

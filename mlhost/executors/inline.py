@@ -45,7 +45,7 @@ class InlineThread(WorkspaceThread):
     def __init__(self, folder: Path, console: int, listener: Listener) -> None:
         super().__init__(folder, console, listener)
         namespace = {"__name__": "__main__", "__doc__": None, "__builtins__": builtins}
-        self._workspace = Workspace(namespace, folder, f"workspace {next(_numbers)}")
+        self._workspace = Workspace(namespace, folder, f"workspace {next(_numbers)}", is_alone=False)
         self._calls: SimpleQueue[tuple[int, Callable[..., Any], tuple[Any, ...]] | None] = SimpleQueue()
         self._gate: ThreadGate | None = None
 

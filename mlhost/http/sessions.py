@@ -23,6 +23,7 @@ class CreateSessionRequest(WireStruct):
     name: str | None = None
     snapshot_id: str | None = None
     runtime_type: str | None = None
+    placement: str | None = None  # ours: where the session's code runs
 
 
 class WorkspaceObject(WireStruct):
@@ -47,9 +48,9 @@ async def open_session(request: web.Request) -> web.Response:
     wanted = await read(request, CreateSessionRequest)
     names.runtime_type(wanted.runtime_type)
     if wanted.snapshot_id is None:
-        session = await host.sessions.open(who, wanted.name)
+        session = await host.sessions.open(who, wanted.name, wanted.placement)
     else:
-        session = await host.snapshots.resume(who, wanted.name, wanted.snapshot_id)
+        session = await host.snapshots.resume(who, wanted.name, wanted.snapshot_id, wanted.placement)
     return record({"sessionId": session.id}, status=201, location=f"/sessions/{session.id}")
 
 

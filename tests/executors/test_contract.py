@@ -14,6 +14,7 @@ import pytest
 from mlhost.errors import CodeFailed, Invalid, MlhostError, NotFound, WorkerLost
 from mlhost.executors import Executor, Worker
 from mlhost.executors.inline import InlineExecutor
+from mlhost.executors.interpreter import IS_SUPPORTED, InterpreterExecutor
 from mlhost.runtime import program
 from mlhost.runtime.freeze import dump_object, freeze, load_object, thaw
 from mlhost.runtime.program import ProgramSpec
@@ -21,7 +22,7 @@ from mlhost.runtime.workspace import delete_object, list_files, list_objects, pi
 from tests.parts import Cell, open_cell, until
 
 pytestmark = pytest.mark.untraced
-PLACEMENTS = ["process", "inline"]
+PLACEMENTS = ["process", "inline", *(["interpreter"] if IS_SUPPORTED else [])]
 
 
 @pytest.fixture(scope="module")
@@ -29,8 +30,13 @@ async def placements(
     executor: Executor, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[dict[str, Executor]]:
     inline = InlineExecutor(tmp_path_factory.mktemp("inline"))
-    yield {"process": executor, "inline": inline}
-    await inline.close()
+    placements: dict[str, Executor] = {"process": executor, "inline": inline}
+    if IS_SUPPORTED:
+        placements["interpreter"] = InterpreterExecutor(tmp_path_factory.mktemp("interpreter"))
+    yield placements
+    for placement in placements.values():
+        if placement is not executor:
+            await placement.close()
 
 
 @pytest.fixture(params=PLACEMENTS)
