@@ -72,7 +72,7 @@ async def open_host(config: Config, folder: DataFolder, passwords: Passwords | N
         stack.push_async_callback(reserve.close)
         if placements.for_sessions == PROCESS:
             await processes.start()
-        if placements.may_use(INTERPRETER):
+        if INTERPRETER in executors and placements.may_use(INTERPRETER):
             refusals.learn(config.runtime.preload)
         reserve.fill()
         canary = Canary(reserve, placements.for_services)

@@ -33,9 +33,10 @@ class Refusals:
     async def among(self, packages: Iterable[str]) -> Mapping[str, str]:
         """Those of the packages that refuse, and why."""
         wanted = set(packages)
-        async with self._trying:
-            if unknown := wanted - self._reasons.keys():
-                self._reasons |= await _tried(sorted(unknown))
+        if wanted - self._reasons.keys():
+            async with self._trying:
+                if unknown := wanted - self._reasons.keys():
+                    self._reasons |= await _tried(sorted(unknown))
         return {package: reason for package, reason in self.known().items() if package in wanted}
 
     async def close(self) -> None:
@@ -48,21 +49,25 @@ class Refusals:
 async def _tried(packages: list[str]) -> dict[str, str]:
     """What the probe says; a probe that fails is taken to mean that nothing refuses, and importing will tell."""
     command = [sys.executable, "-P", "-m", "mlhost.executors.probe", *packages]
+    try:
+        reasons: dict[str, str] = json.loads(await _output_of(command))
+    except (OSError, ValueError) as fault:  # a timeout is an OSError
+        log.warning("it is not known which packages refuse subinterpreters: the probe failed (%r)", fault)
+        return dict.fromkeys(packages, "")
+    for package, reason in reasons.items():
+        if reason:
+            log.info("%s does not load in subinterpreters: %s", package, reason)
+    return reasons
+
+
+async def _output_of(command: list[str]) -> bytes:
     process = await asyncio.create_subprocess_exec(
         *command, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, start_new_session=True
     )
     try:
         async with asyncio.timeout(TRY_SECONDS):
-            told, _ = await process.communicate()
-        reasons: dict[str, str] = json.loads(told)
-    except (TimeoutError, ValueError) as fault:
-        log.warning("it is not known which packages refuse subinterpreters: the probe failed (%r)", fault)
-        return dict.fromkeys(packages, "")
+            return (await process.communicate())[0]
     finally:
         if process.returncode is None:
             process.kill()
             await process.wait()
-    for package, reason in reasons.items():
-        if reason:
-            log.info("%s does not load in subinterpreters: %s", package, reason)
-    return reasons
