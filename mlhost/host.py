@@ -61,7 +61,7 @@ async def open_host(config: Config, folder: DataFolder, passwords: Passwords | N
     async with AsyncExitStack() as stack:
         store = await Store.open(folder.database)
         stack.push_async_callback(store.close)
-        blobs = Blobs(store, folder.key("blobs"))
+        blobs = Blobs(store, folder.key("blobs"), folder.work)
 
         processes = ProcessExecutor(folder.work, _process_settings(config))
         placements = Placements(config.runtime.profile, config.runtime.allowed_placements)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import sys
+from collections.abc import AsyncIterator
 from itertools import count
 from pathlib import Path
 
@@ -15,9 +16,12 @@ from mlhost.store.folder import DataFolder
 INSERT = "insert into services values (null, ?, '1', 'ada', null, ?, '{}', 0)"
 
 
+async def pieces(content: bytes) -> AsyncIterator[bytes]:
+    yield content
+
+
 async def publish(store: Store, blobs: Blobs, name: str, content: bytes) -> None:
-    sealed = await blobs.seal(content)
-    async with store.write() as db:
+    async with blobs.receive(pieces(content)) as sealed, store.write() as db:
         await blobs.keep(db, sealed)
         await db.execute(INSERT, (name, sealed.sha256))
     print(name, sealed.sha256, flush=True)
