@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
@@ -75,6 +76,7 @@ def serve(
         password = _given_password(admin_password_file)
         with DataFolder.ephemeral() if ephemeral else DataFolder.open(_data_path(loaded)) as folder:
             _run(_serve(loaded, folder, password, with_demo=with_demo))
+        _end_of_process()
 
 
 async def _serve(loaded: Loaded, folder: DataFolder, password: str | None, *, with_demo: bool) -> None:
@@ -92,6 +94,15 @@ async def _serve(loaded: Loaded, folder: DataFolder, password: str | None, *, wi
         click.echo("Ready. Ctrl-C stops the server.")
         await stop.wait()
         click.echo("Stopping: running requests may finish. Once more to stop at once.")
+
+
+def _end_of_process() -> None:
+    """Where user code runs on in a thread of the server, do not wait for it."""
+    if threading.active_count() > 1:
+        click.echo("Code that did not stop was still running in the server; it ends with it.")
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
 
 
 def _stop_once(stop: asyncio.Event) -> None:

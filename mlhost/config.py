@@ -34,6 +34,8 @@ Seconds = Annotated[float, Meta(gt=0, le=_LONGEST_SECONDS)]
 WholeSeconds = Annotated[int, Meta(ge=1, le=_LONGEST_SECONDS)]
 Text = Annotated[str, Meta(min_length=1)]
 Texts = tuple[Text, ...]
+Profile = Literal["isolated", "embedded"]
+Placement = Literal["process", "interpreter", "inline"]
 
 T = TypeVar("T")
 
@@ -72,8 +74,16 @@ class Auth:
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
-    """What workers find when they start."""
+    """Where user code runs, and what workers find when they start."""
 
+    profile: Profile = setting(
+        "isolated",
+        "isolated: each session and service in a process of its own; embedded: all in the server's, for trusted code.",
+    )
+    allowed_placements: tuple[Placement, ...] = setting(
+        ("process",),
+        "Placements one may ask for beside the profile's own: process; interpreter and inline only for trusted code.",
+    )
     preload: Texts = setting(
         (
             "numpy",

@@ -14,13 +14,16 @@ from mlhost.auth.passwords import Passwords, generate
 from mlhost.auth.principal import Role
 from mlhost.auth.tokens import Lifetimes, Tokens
 from mlhost.auth.users import Users
-from mlhost.config import Config
+from mlhost.config import Config, Placement
 from mlhost.errors import MlhostError
-from mlhost.executors import Executor
+from mlhost.executors import Executor, interpreter
 from mlhost.executors.canary import Canary
 from mlhost.executors.forking import ProcessSettings
+from mlhost.executors.inline import InlineExecutor
+from mlhost.executors.placements import INLINE, INTERPRETER, PROCESS, Placements
 from mlhost.executors.pool import PoolSettings
 from mlhost.executors.process import ProcessExecutor
+from mlhost.executors.refusals import Refusals
 from mlhost.executors.reserve import Reserve
 from mlhost.services import Services
 from mlhost.sessions import SessionLimits, Sessions
@@ -42,7 +45,8 @@ class Host:
     config: Config
     folder: DataFolder
     store: Store
-    executor: Executor
+    placements: Placements
+    reserve: Reserve
     canary: Canary
     users: Users
     tokens: Tokens
@@ -60,11 +64,18 @@ async def open_host(config: Config, folder: DataFolder, passwords: Passwords | N
         blobs = Blobs(store, folder.key("blobs"), folder.work)
 
         processes = ProcessExecutor(folder.work, _process_settings(config))
-        executor = Reserve(processes, config.pool.initial, config.pool.max)
-        stack.push_async_callback(executor.close)
-        await processes.start()
-        executor.fill()
-        canary = Canary(executor)
+        placements = Placements(config.runtime.profile, config.runtime.allowed_placements)
+        refusals = Refusals()
+        stack.push_async_callback(refusals.close)
+        executors = _executors(processes, folder.work, refusals)
+        reserve = Reserve(executors, config.pool.initial, config.pool.max, placements.for_sessions)
+        stack.push_async_callback(reserve.close)
+        if placements.for_sessions == PROCESS:
+            await processes.start()
+        if INTERPRETER in executors and placements.may_use(INTERPRETER):
+            refusals.learn(config.runtime.preload)
+        reserve.fill()
+        canary = Canary(reserve, placements.for_services)
         stack.push_async_callback(canary.close)
 
         passwords = passwords or Passwords()
@@ -72,21 +83,22 @@ async def open_host(config: Config, folder: DataFolder, passwords: Passwords | N
         users = Users(store, passwords)
         tokens = Tokens(store, users, folder.key("tokens"), _lifetimes(config))
 
-        sessions = Sessions(executor, _session_limits(config))
+        sessions = Sessions(reserve, placements, refusals, _session_limits(config))
         stack.push_async_callback(sessions.close_all)
         sessions.watch()
         snapshots = Snapshots(store, blobs, sessions)
         services = Services(
             store,
             blobs,
-            executor,
+            reserve,
+            placements,
             snapshots,
             _pool_settings(config),
             score_seconds=config.limits.score_seconds,
         )
         stack.push_async_callback(services.close)
         await services.load()
-        yield Host(config, folder, store, executor, canary, users, tokens, sessions, snapshots, services)
+        yield Host(config, folder, store, placements, reserve, canary, users, tokens, sessions, snapshots, services)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +143,14 @@ def _write_private(path: Path, text: str) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "w") as file:
         file.write(text + "\n")
+
+
+def _executors(processes: ProcessExecutor, work: Path, refusals: Refusals) -> dict[Placement, Executor]:
+    """All there are on this Python; one nobody opens a worker in costs nothing."""
+    executors: dict[Placement, Executor] = {PROCESS: processes, INLINE: InlineExecutor(work)}
+    if interpreter.IS_SUPPORTED:
+        executors[INTERPRETER] = interpreter.InterpreterExecutor(work, refusals.known)
+    return executors
 
 
 def _process_settings(config: Config) -> ProcessSettings:

@@ -16,9 +16,12 @@ import msgspec
 
 from mlhost import names
 from mlhost.auth.principal import Principal, Role
-from mlhost.errors import CodeFailed, Conflict, Forbidden, Invalid, NotFound, WorkerLost
-from mlhost.executors import Executor, Worker, parcels
+from mlhost.config import Placement
+from mlhost.errors import CodeFailed, Conflict, Forbidden, Invalid, NotFound, Unavailable, WorkerLost
+from mlhost.executors import Worker, parcels
+from mlhost.executors.placements import Placements
 from mlhost.executors.pool import Pool, PoolSettings
+from mlhost.executors.reserve import Reserve
 from mlhost.params.signature import Signature
 from mlhost.runtime.program import ProgramSpec, prepare
 from mlhost.scoring import Ready
@@ -37,6 +40,7 @@ update services set snapshot_id = :snapshot_id, blob = :blob, definition = :defi
 where name = :name and version = :version
 """
 
+APART = ("snapshot_id", "placement")  # what a draft holds beside the fields of a definition
 NamedType = tuple[str, str]  # a parameter: its name and type
 
 
@@ -51,6 +55,7 @@ class Definition:
     output_files: tuple[str, ...]
     description: str | None
     operation_id: str | None
+    placement: Placement | None = None  # where its workers live; None: where the server's profile says
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +87,7 @@ class Draft:
     output_files: tuple[str, ...] | None = None
     description: str | None = None
     operation_id: str | None = None
+    placement: str | None = None
     snapshot_id: str | None = None
 
 
@@ -92,7 +98,8 @@ class Services:
         self,
         store: Store,
         blobs: Blobs,
-        executor: Executor,
+        reserve: Reserve,
+        placements: Placements,
         snapshots: Snapshots,
         pools: PoolSettings,
         *,
@@ -100,7 +107,8 @@ class Services:
     ) -> None:
         self._store = store
         self._blobs = blobs
-        self._executor = executor
+        self._reserve = reserve
+        self._placements = placements
         self._snapshots = snapshots
         self._pools = pools
         self._score_seconds = score_seconds
@@ -134,7 +142,7 @@ class Services:
             created_at=time(),
             snapshot_id=draft.snapshot_id,
             blob=await self._blob(who, draft.snapshot_id),
-            definition=_defined(draft),
+            definition=self._defined(draft),
         )
         if (service.name, service.version) in self._ready:
             raise _taken(service)
@@ -227,7 +235,7 @@ class Services:
         The original SDK's description-only redeploy sends the snapshot of an empty session along; taking it at its
         word would empty the service (contract section 5).
         """
-        definition = _defined(draft, old.definition)
+        definition = self._defined(draft, old.definition)
         if draft.snapshot_id is None:
             return replace(old, definition=definition)
         blob = await self._blob(who, draft.snapshot_id)
@@ -235,6 +243,15 @@ class Services:
         if snapshot.is_empty and draft.code is None and draft.init_code is None:
             return replace(old, definition=definition)
         return replace(old, definition=definition, snapshot_id=draft.snapshot_id, blob=blob)
+
+    def _defined(self, draft: Draft, old: Definition | None = None) -> Definition:
+        """The definition a draft makes, on top of an old one if there is one."""
+        definition = _defined(draft, old)
+        return (
+            definition
+            if draft.placement is None
+            else replace(definition, placement=self._placements.checked(draft.placement))
+        )
 
     async def _blob(self, who: Principal, snapshot_id: str | None) -> str | None:
         if snapshot_id is None:
@@ -254,7 +271,13 @@ class Services:
             raise Invalid(f"Loading the snapshot or running initCode failed: {lost}.") from None
 
     async def _start_worker(self, service: Service) -> Worker:
-        worker = await self._executor.open(deadline_seconds=self._score_seconds)
+        where = service.definition.placement or self._placements.for_services
+        if not self._placements.may_use(where):
+            raise Unavailable(
+                f"{service.name} {service.version} was published with the placement {where!r}, which this server does"
+                " not allow any more (runtime.allowed_placements)."
+            )
+        worker = await self._reserve.open(where, deadline_seconds=self._score_seconds)
         try:
             if service.blob is not None:
                 await parcels.thaw_into(worker.call, self._blobs.read(service.blob))
@@ -289,7 +312,7 @@ class Services:
 def _defined(draft: Draft, old: Definition | None = None) -> Definition:
     """The definition a draft makes, on top of an old one if there is one; Invalid naming the field at fault."""
     old = old or Definition(None, None, (), (), (), None, None)
-    given = {key: value for key, value in asdict(draft).items() if value is not None and key != "snapshot_id"}
+    given = {key: value for key, value in asdict(draft).items() if value is not None and key not in APART}
     definition = replace(old, **given)
     if definition.code is None:
         raise Invalid("code: a service needs code to run", field="code")

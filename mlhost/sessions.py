@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from time import monotonic, time
-from typing import Concatenate
+from typing import Any, Concatenate
 
 from mlhost import names
 from mlhost.auth.principal import Principal
-from mlhost.errors import Busy, CodeFailed, Gone, NotFound, WorkerLost
-from mlhost.executors import Executor, Given, Result, Worker
+from mlhost.config import Placement
+from mlhost.errors import Busy, CodeFailed, Gone, MlhostError, NotFound, WorkerLost
+from mlhost.executors import Given, Result, Worker, moving
 from mlhost.executors.parcels import Call
-from mlhost.runtime import program
+from mlhost.executors.placements import INLINE, INTERPRETER, Placements
+from mlhost.executors.refusals import Refusals
+from mlhost.executors.reserve import Reserve
+from mlhost.runtime import imports, program
 from mlhost.runtime.outcome import Outcome
 from mlhost.runtime.workspace import Workspace, list_files, list_objects
 
@@ -33,11 +37,13 @@ class Session:
     id: str
     name: str
     owner: str
+    placement: Placement
     worker: Worker
     created_at: float  # seconds since the epoch, UTC
     used_at: float = field(default_factory=monotonic)  # last request for it
     history: list[str] = field(default_factory=list)
     history_length: int = 0  # characters
+    may_move: bool = False  # to the inline placement, should its code need it
     running: str = ""  # the block that runs now
     waiting: int = 0  # blocks behind it
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)  # of blocks: one after the other
@@ -66,25 +72,32 @@ class SessionLimits:
 class Sessions:
     """The open sessions of one server; another user's session does not exist for the one who asks."""
 
-    def __init__(self, executor: Executor, limits: SessionLimits) -> None:
-        self._executor = executor
+    def __init__(self, reserve: Reserve, placements: Placements, refusals: Refusals, limits: SessionLimits) -> None:
+        self._reserve = reserve
+        self._placements = placements
+        self._refusals = refusals
         self._limits = limits
         self._open: dict[str, Session] = {}
         self._ended: dict[str, tuple[str, str]] = {}  # id -> owner, reason
         self._opening: Counter[str] = Counter()  # user -> sessions whose workers are being started
         self._watching: asyncio.Task[None] | None = None
-        self._burials: set[asyncio.Future[None]] = set()
+        self._closing: set[asyncio.Task[None]] = set()  # workers on their way out
 
-    async def open(self, who: Principal, name: str | None = None) -> Session:
-        """A new session with an empty workspace; Busy when as many are open as may be."""
+    async def open(self, who: Principal, name: str | None = None, placement: str | None = None) -> Session:
+        """A new session with an empty workspace; Busy when as many are open as may be.
+
+        One that names no placement moves when its code needs another.
+        """
+        where = self._placements.for_sessions if placement is None else self._placements.checked(placement)
         self._bury_lost()
         self._check_room(who)
         self._opening[who.name] += 1  # the place is taken before the worker is started
         try:
-            worker = await self._executor.open(deadline_seconds=self._limits.execute_seconds)
+            worker = await self._open_worker(where)
         finally:
             self._opening[who.name] -= 1
-        session = Session(names.new_id(), name or names.session_name(), who.name, worker, time())
+        session = Session(names.new_id(), name or names.session_name(), who.name, where, worker, time())
+        session.may_move = placement is None and where == INTERPRETER
         self._open[session.id] = session
         return session
 
@@ -114,6 +127,7 @@ class Sessions:
             session.worker.console.clear()
             session.running = code
             try:
+                await self._prepare_for(session, code)
                 outcome = await self._call(session, program.execute, code, inputs, outputs)
             except CodeFailed as failure:
                 outcome = _stopped(session, failure)
@@ -133,7 +147,9 @@ class Sessions:
         **kwargs: Given.kwargs,
     ) -> Result:
         """Run one of the runtime's functions in the session's workspace, after what runs there now."""
-        return await self._call(self._get(who, session_id), function, *args, **kwargs)
+        session = self._get(who, session_id)
+        async with session.turn:
+            return await self._call(session, function, *args, **kwargs)
 
     @asynccontextmanager
     async def borrow(self, who: Principal, session_id: str) -> AsyncIterator[Call]:
@@ -143,9 +159,24 @@ class Sessions:
             async def call(
                 function: Callable[Concatenate[Workspace, Given], Result], *args: Given.args, **kwargs: Given.kwargs
             ) -> Result:
-                return await self.call(who, session_id, function, *args, **kwargs)
+                return await self._call(self._get(who, session_id), function, *args, **kwargs)
 
             yield call
+
+    async def load(self, who: Principal, session_id: str, load: Callable[[Call], Awaitable[None]]) -> None:
+        """Have `load(call)` bring objects into the workspace.
+
+        Should they need a package that refuses where the session lives, it moves and `load` is asked once more.
+        """
+        async with self.borrow(who, session_id) as call:
+            try:
+                await load(call)
+            except MlhostError as fault:
+                session = self._get(who, session_id)
+                if not session.may_move or imports.REFUSED not in fault.details:
+                    raise
+                await self._move(session)
+                await load(call)
 
     async def objects(self, who: Principal, session_id: str) -> list[str]:
         """Names of the workspace's objects; while code runs, those there were before it."""
@@ -189,6 +220,34 @@ class Sessions:
         """How many are open."""
         return len(self._open)
 
+    async def _open_worker(self, placement: Placement) -> Worker:
+        return await self._reserve.open(placement, deadline_seconds=self._limits.execute_seconds)
+
+    async def _prepare_for(self, session: Session, code: str) -> None:
+        """Move the session to where the code's imports load, before anything of the code has run."""
+        if session.may_move:
+            packages = await self._call(session, imports.needed, code)
+            if await self._refusals.among(packages):
+                await self._move(session)
+
+    async def _move(self, session: Session) -> None:
+        """To the inline placement, with all it has; CodeFailed if something cannot come along, and then it stays."""
+        old, new = session.worker, await self._open_worker(INLINE)
+        try:
+            await moving.move(old, new)
+        except CodeFailed as fault:
+            await new.close(force=True)
+            raise CodeFailed(
+                f"The code needs a package that does not load in a subinterpreter, and the session cannot move: "
+                f'{fault.message} Open a session with "placement": "process".'
+            ) from None
+        except BaseException:
+            await new.close(force=True)
+            raise
+        session.worker, session.placement, session.may_move = new, INLINE, False
+        new.console.write(old.console.text.encode())
+        self._in_background(old.close())
+
     async def _call(
         self,
         session: Session,
@@ -230,9 +289,13 @@ class Sessions:
             self._ended[session.id] = (session.owner, reason)
             if len(self._ended) > MAX_REMEMBERED:
                 del self._ended[next(iter(self._ended))]
-            self._burials.add(burial := asyncio.ensure_future(session.worker.close(force=True)))
-            burial.add_done_callback(self._burials.discard)
+            self._in_background(session.worker.close(force=True))
         return Gone(self._ended.get(session.id, ("", reason))[1])
+
+    def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
 
     async def _close_idle(self) -> None:
         """Close what has not been used for `idle_seconds`; running code counts as use."""

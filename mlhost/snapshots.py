@@ -71,13 +71,14 @@ class Snapshots:
     async def load(self, who: Principal, session_id: str, snapshot_id: str) -> None:
         """Merge a snapshot into one of the caller's sessions."""
         snapshot = await self.get(who, snapshot_id)
-        async with self._sessions.borrow(who, session_id) as call:
-            await parcels.thaw_into(call, self._blobs.read(snapshot.blob))
+        await self._sessions.load(
+            who, session_id, lambda call: parcels.thaw_into(call, self._blobs.read(snapshot.blob))
+        )
 
-    async def resume(self, who: Principal, name: str | None, snapshot_id: str) -> Session:
+    async def resume(self, who: Principal, name: str | None, snapshot_id: str, placement: str | None = None) -> Session:
         """A new session that starts with a snapshot's workspace."""
         await self.get(who, snapshot_id)
-        session = await self._sessions.open(who, name)
+        session = await self._sessions.open(who, name, placement)
         try:
             await self.load(who, session.id, snapshot_id)
         except BaseException:

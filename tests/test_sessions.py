@@ -7,7 +7,10 @@ import pytest
 
 from mlhost.auth.principal import Principal, Role
 from mlhost.errors import Busy, Gone, NotFound
+from mlhost.executors.placements import Placements
 from mlhost.executors.process import ProcessExecutor
+from mlhost.executors.refusals import Refusals
+from mlhost.executors.reserve import Reserve
 from mlhost.sessions import SessionLimits, Sessions
 from tests.parts import until
 
@@ -20,7 +23,8 @@ async def make_sessions(executor: ProcessExecutor) -> AsyncIterator[MakeSessions
     made = []
 
     def make(most: int = 10, most_per_user: int = 10, idle_seconds: float = 60.0) -> Sessions:
-        made.append(Sessions(executor, SessionLimits(most, most_per_user, idle_seconds, execute_seconds=30.0)))
+        limits = SessionLimits(most, most_per_user, idle_seconds, execute_seconds=30.0)
+        made.append(Sessions(Reserve({"process": executor}, 0, 100), Placements(), Refusals(), limits))
         return made[-1]
 
     yield make

@@ -6,10 +6,12 @@ Nothing above this floor knows which placement is in use.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Concatenate, ParamSpec, Protocol, TypeVar
+from typing import TYPE_CHECKING, Concatenate, ParamSpec, Protocol, TypeVar
 
-from mlhost.executors.console import Console
 from mlhost.runtime.workspace import Workspace
+
+if TYPE_CHECKING:  # of the host alone: in a subinterpreter every import counts
+    from mlhost.executors.console import Console
 
 Given = ParamSpec("Given")
 Result = TypeVar("Result")

@@ -34,6 +34,7 @@ class CallingWorker(ABC):
         self._pending: tuple[int, asyncio.Future[Any]] | None = None
         self._answered = -1  # the number of the last call whose reply came
         self._stop_reason = ""  # why the host interrupted the pending call
+        self._closed_reason = ""  # set once it is being closed, also for the calls that wait for their turn
         self._timers: list[asyncio.TimerHandle] = []
 
     @property
@@ -98,8 +99,8 @@ class CallingWorker(ABC):
     # --- one call --------------------------------------------------------------------------------------------------
 
     async def _exchange(self, function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
-        if self.lost:
-            raise WorkerLost(self.lost)
+        if reason := self.lost or self._closed_reason:
+            raise WorkerLost(reason)
         loop = asyncio.get_running_loop()
         number, reply = next(self._numbers), loop.create_future()
         self._pending, self._stop_reason = (number, reply), ""

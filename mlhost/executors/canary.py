@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 from time import monotonic
 
+from mlhost.config import Placement
 from mlhost.errors import MlhostError
-from mlhost.executors import Executor, Worker
+from mlhost.executors import Worker
+from mlhost.executors.reserve import Reserve
 from mlhost.runtime.workspace import ping
 
 DEADLINE_SECONDS = 5.0  # for the round trip; a slow machine is not a sick one
@@ -16,8 +18,9 @@ FRESH_SECONDS = 1.0  # how long an answer holds: probes cannot be made into a lo
 class Canary:
     """Answers "are you ready?" by a round trip through a live worker."""
 
-    def __init__(self, executor: Executor) -> None:
-        self._executor = executor
+    def __init__(self, reserve: Reserve, placement: Placement) -> None:
+        self._reserve = reserve
+        self._placement = placement
         self._worker: Worker | None = None
         self._fault = "no worker has answered yet"
         self._looked_at = float("-inf")
@@ -50,5 +53,5 @@ class Canary:
         if self._worker is None or self._worker.lost:
             if self._worker is not None:
                 await self._worker.close(force=True)
-            self._worker = await self._executor.open(deadline_seconds=DEADLINE_SECONDS)
+            self._worker = await self._reserve.open(self._placement, deadline_seconds=DEADLINE_SECONDS)
         return self._worker

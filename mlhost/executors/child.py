@@ -4,27 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import importlib
 import os
 import resource
 import signal
 import socket
 import sys
 import traceback
-from collections.abc import Callable
-from functools import cache
 from pathlib import Path
-from types import ModuleType
 from typing import Any, NoReturn
 
-from mlhost.errors import MlhostError, to_wire
 from mlhost.executors import wire
-from mlhost.executors.faults import told
+from mlhost.executors.serving import answer, main_module
 from mlhost.runtime import capture, interrupt
 from mlhost.runtime.workspace import Workspace
 
 CHANNEL = 3  # the descriptor of the worker's end of the socketpair
-RUNSPACE = "mlhost.runtime."  # only functions from here can be called
 OOM_SCORE = "500"  # the kernel, out of memory, takes workers before the server
 RUSAGE_UNIT = 1 if sys.platform == "darwin" else 1024  # bytes per unit of ru_maxrss
 
@@ -36,7 +30,7 @@ def become(channel: int, console: int, spec: dict[str, Any]) -> NoReturn:
         _rewire(channel, console)
         _confine(Path(spec["folder"]), spec["memory_bytes"])
         _start_afresh()
-        _serve(socket.socket(fileno=CHANNEL), Workspace(_main_module(), Path(spec["folder"])))
+        _serve(socket.socket(fileno=CHANNEL), Workspace(main_module(), Path(spec["folder"])))
         status = 0
     finally:
         with contextlib.suppress(BaseException):
@@ -83,36 +77,12 @@ def _start_afresh() -> None:
     gc.enable()
 
 
-def _main_module() -> dict[str, Any]:
-    """The namespace of a new `__main__`: what user code defines is pickled by value, as at a prompt."""
-    main = ModuleType("__main__")
-    main.__dict__["__builtins__"] = __builtins__
-    sys.modules["__main__"] = main
-    return main.__dict__
-
-
 def _serve(channel: socket.socket, workspace: Workspace) -> None:
     me = os.getpid()
     for number, function, arguments in wire.frames(channel):
         if signal.getsignal(signal.SIGINT) is not interrupt.on_signal:  # user code may have replaced it
             signal.signal(signal.SIGINT, interrupt.on_signal)
-        reply = _answer(workspace, number, function, arguments)
+        reply = answer(workspace, number, function, arguments)
         if os.getpid() != me:  # user code forked and its child came back here: only the worker may answer
             os._exit(0)
         channel.sendall(reply)
-
-
-def _answer(workspace: Workspace, number: int, function: str, arguments: list[Any]) -> bytes:
-    try:
-        return wire.pack([number, None, _resolve(function)(workspace, *arguments)])
-    except BaseException as fault:
-        return wire.pack([number, to_wire(told(fault)), None])
-
-
-@cache
-def _resolve(function: str) -> Callable[..., Any]:
-    module, _, name = function.partition(":")
-    if not module.startswith(RUNSPACE):
-        raise MlhostError(f"{function} is not a function of the runtime")
-    found: Callable[..., Any] = getattr(importlib.import_module(module), name)
-    return found

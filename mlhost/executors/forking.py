@@ -17,6 +17,7 @@ from typing import Any
 
 from mlhost.errors import Unavailable
 from mlhost.executors import wire
+from mlhost.executors.channel import FrameProtocol
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +73,7 @@ class Template:
         template = cls(process, ours.dup())
         ours.setblocking(False)
         template._transport, _ = await asyncio.get_running_loop().create_unix_connection(
-            lambda: wire.FrameProtocol(template._on_event, template._on_end), sock=ours
+            lambda: FrameProtocol(template._on_event, template._on_end), sock=ours
         )
         return template
 

@@ -13,22 +13,18 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-import msgspec
-
-from mlhost.errors import CodeFailed, Conflict, Invalid, MlhostError, NotFound, Unavailable, WorkerLost, from_wire
-from mlhost.executors import deaths, wire
+from mlhost.errors import Unavailable
+from mlhost.executors import deaths
 from mlhost.executors.calling import GRACE_SECONDS, CallingWorker
+from mlhost.executors.channel import Channel
 from mlhost.executors.console import Inlet
 from mlhost.executors.forking import ProcessSettings, Template
 from mlhost.runtime.interrupt import settle
 
-SETTLE = f"{settle.__module__}:{settle.__name__}"
 UNANSWERED = -1  # the number of a call whose answer nobody waits for
-
 
 LAST_WORD_SECONDS = 0.5  # between the end of a channel and word of how its process ended
 DISTURBED = "its code closed or disturbed descriptor 3, the channel to the server"
-RAISED = (MlhostError, Invalid, NotFound, Conflict, CodeFailed, Unavailable)  # by functions of the runtime
 
 
 class ProcessExecutor:
@@ -84,11 +80,9 @@ class ProcessWorker(CallingWorker):
         self._folder = folder
         self._memory_bytes = memory_bytes
         self._kill_reason = ""  # why the host killed the worker
-        self._closed_reason = ""  # set once it is being closed
-        self._function: Callable[..., Any] | None = None  # of the pending call
         self._interrupts = 0  # sent since the worker last let them settle
         self._ended = asyncio.Event()
-        self._transport: asyncio.WriteTransport | None = None
+        self._channel = Channel(self._on_answer, self._on_disturbed, self._on_channel_end)
         self._template: Template | None = None
         self._number = 0
 
@@ -98,11 +92,7 @@ class ProcessWorker(CallingWorker):
         self._inlet = Inlet(self.console)
         try:
             self._template = template
-            ours.setblocking(False)
-            transport, _ = await asyncio.get_running_loop().create_unix_connection(
-                lambda: wire.FrameProtocol(self._on_reply, self._on_channel_end), sock=ours
-            )
-            self._transport = transport
+            await self._channel.connect(ours)
             spec = {"folder": str(self._folder), "memory_bytes": self._memory_bytes}
             self._number = await template.fork(spec, (theirs.fileno(), self._inlet.writer), self._on_exit)
         finally:
@@ -121,11 +111,10 @@ class ProcessWorker(CallingWorker):
         if force:
             self._kill("it was closed by force")
         else:
-            self._closed_reason = "it was closed"  # also for the calls that wait for their turn
+            self._closed_reason = "it was closed"
             self.interrupt()
             async with self._turn:  # a running call ends, or is ended after the grace
-                if self._transport is not None:
-                    self._transport.close()
+                self._channel.close()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(GRACE_SECONDS):
                 await self._ended.wait()
@@ -136,15 +125,10 @@ class ProcessWorker(CallingWorker):
     # --- one call --------------------------------------------------------------------------------------------------
 
     def _send(self, number: int, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
-        assert self._transport is not None
-        if self._closed_reason:
-            raise WorkerLost(self._closed_reason)
-        self._function = function
-        frame = wire.pack([number, f"{function.__module__}:{function.__name__}", args])
         if self._interrupts:  # one of them may still be on its way, and it was not meant for this call
-            self._transport.write(wire.pack([UNANSWERED, SETTLE, [self._interrupts]]))
+            self._channel.notify(UNANSWERED, settle, (self._interrupts,))
             self._interrupts = 0
-        self._transport.write(frame)
+        self._channel.send(number, function, args)
 
     def _signal_stop(self) -> None:
         self._interrupts += 1
@@ -163,16 +147,8 @@ class ProcessWorker(CallingWorker):
 
     # --- what the worker sends -------------------------------------------------------------------------------------
 
-    def _on_reply(self, body: memoryview) -> None:
-        try:
-            reply = wire.unpack_reply(body)
-            if self._pending is None or reply.number != self._pending[0] or self._function is None:
-                return  # an answer nobody waits for, or one that user code made up
-            result = None if reply.error else wire.unpack_result(reply, self._function)
-        except wire.NotAFrame:
-            self._kill(DISTURBED)
-            raise
-        self._on_answer(reply.number, _error(reply.error) if reply.error else None, result)
+    def _on_disturbed(self) -> None:
+        self._kill(DISTURBED)
 
     def _on_channel_end(self) -> None:
         if not self._ended.is_set():  # most often it has ended, and the template is about to say how
@@ -181,13 +157,6 @@ class ProcessWorker(CallingWorker):
     def _on_exit(self, ended: tuple[int, int] | str) -> None:
         """The process is gone: (wait status, peak bytes), or why the template is gone with it."""
         self._ended.set()
-        if self._transport is not None:
-            self._transport.abort()
+        self._channel.abort()
         told = ended if isinstance(ended, str) else deaths.describe(*ended, self._memory_bytes)
         self._lose(self._kill_reason or self._closed_reason or told)
-
-
-def _error(error: wire.WireError) -> MlhostError:
-    """The worker's error; of a kind that no function of the runtime raises, it is a fault of ours."""
-    told = from_wire(msgspec.structs.asdict(error))
-    return told if type(told) in RAISED else MlhostError(told.message)

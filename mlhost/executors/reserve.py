@@ -8,7 +8,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
+from collections.abc import Mapping
 
+from mlhost.config import Placement
 from mlhost.errors import Busy, MlhostError
 from mlhost.executors import Executor, Worker
 
@@ -19,12 +21,15 @@ PATIENCE_SECONDS = 1.0  # before another try, when a spare worker did not start
 
 
 class Reserve:
-    """An executor that keeps `initial` spare workers of another one, and never has more than `most` in all."""
+    """Opens workers in the placement asked for, never more than `most` in all; keeps `initial` spare ones of one."""
 
-    def __init__(self, executor: Executor, initial: int, most: int) -> None:
-        self._executor = executor
+    def __init__(
+        self, executors: Mapping[Placement, Executor], initial: int, most: int, spare_in: Placement = "process"
+    ) -> None:
+        self._executors = executors
         self._initial = initial
         self._most = most
+        self._spare_in = spare_in
         self._spare: deque[Worker] = deque()
         self._living: list[Worker] = []  # spare or given out
         self._starting = 0
@@ -35,9 +40,11 @@ class Reserve:
         if self._refilling is None or self._refilling.done():
             self._refilling = asyncio.get_running_loop().create_task(self._refill())
 
-    async def open(self, *, deadline_seconds: float) -> Worker:
+    async def open(self, placement: Placement, *, deadline_seconds: float) -> Worker:
         """A worker, from the reserve if there is one; Busy when there are as many as may be."""
-        worker = self._take_spare() or await self._start()
+        if placement != self._spare_in:
+            return await self._start(placement, deadline_seconds)
+        worker = self._take_spare() or await self._start(placement, deadline_seconds)
         worker.deadline_seconds = deadline_seconds
         self.fill()
         return worker
@@ -46,7 +53,7 @@ class Reserve:
         """End all workers."""
         if self._refilling is not None:
             self._refilling.cancel()
-        await self._executor.close()
+        await asyncio.gather(*(executor.close() for executor in self._executors.values()))
 
     def count(self) -> int:
         """How many live or are being started."""
@@ -60,7 +67,7 @@ class Reserve:
                 return worker
         return None
 
-    async def _start(self) -> Worker:
+    async def _start(self, placement: Placement, deadline_seconds: float) -> Worker:
         if self.count() >= self._most:
             raise Busy(
                 f"{self._most} workers run, which is all there may be (pool.max); close sessions or try again later.",
@@ -68,7 +75,7 @@ class Reserve:
             )
         self._starting += 1  # the place is taken before the worker is started
         try:
-            worker = await self._executor.open(deadline_seconds=0)
+            worker = await self._executors[placement].open(deadline_seconds=deadline_seconds)
         finally:
             self._starting -= 1
         self._living.append(worker)
@@ -77,7 +84,7 @@ class Reserve:
     async def _refill(self) -> None:
         while len(self._spare) < self._initial and self.count() < self._most:
             try:
-                self._spare.append(await self._start())
+                self._spare.append(await self._start(self._spare_in, 0))
             except MlhostError as fault:
                 log.warning("a spare worker did not start: %s", fault)
                 await asyncio.sleep(PATIENCE_SECONDS)

@@ -49,7 +49,7 @@ async def serve(host: Host) -> AsyncIterator[str]:
         yield _url(config, listener)
         await site.stop()
         if not await app[TRAFFIC].drain(config.server.drain_seconds):
-            await host.executor.close()
+            await host.reserve.close()
     finally:
         await runner.cleanup()
 

@@ -38,6 +38,7 @@ class PublishWebServiceRequest(WireStruct):
     runtime_type: str | None = None
     init_code: str | None = None
     output_file_names: list[str] | None = None
+    placement: str | None = None  # ours: where the service's workers live
 
     def draft(self) -> Draft:
         """As the domain takes it."""
@@ -50,6 +51,7 @@ class PublishWebServiceRequest(WireStruct):
             output_files=None if files is None else tuple(files),
             description=self.description,
             operation_id=self.operation_id,
+            placement=self.placement,
             snapshot_id=self.snapshot_id,
         )
 
@@ -126,7 +128,8 @@ async def swagger(request: web.Request) -> web.Response:
 
 def _shown(who: Principal, service: Service) -> dict[str, Any]:
     definition = service.definition
-    return {
+    placement = {} if definition.placement is None else {"placement": definition.placement}
+    return placement | {
         "name": service.name,
         "version": service.version,
         "versionPublishedBy": service.published_by,

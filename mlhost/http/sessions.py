@@ -23,6 +23,7 @@ class CreateSessionRequest(WireStruct):
     name: str | None = None
     snapshot_id: str | None = None
     runtime_type: str | None = None
+    placement: str | None = None  # ours: where the session's code runs
 
 
 class WorkspaceObject(WireStruct):
@@ -47,9 +48,9 @@ async def open_session(request: web.Request) -> web.Response:
     wanted = await read(request, CreateSessionRequest)
     names.runtime_type(wanted.runtime_type)
     if wanted.snapshot_id is None:
-        session = await host.sessions.open(who, wanted.name)
+        session = await host.sessions.open(who, wanted.name, wanted.placement)
     else:
-        session = await host.snapshots.resume(who, wanted.name, wanted.snapshot_id)
+        session = await host.snapshots.resume(who, wanted.name, wanted.snapshot_id, wanted.placement)
     return record({"sessionId": session.id}, status=201, location=f"/sessions/{session.id}")
 
 
@@ -176,7 +177,8 @@ async def put_object(request: web.Request) -> web.Response:
     """Set one object from a dill pickle, which only the session's worker opens."""
     name = names.object_name(request.match_info["objectName"])
     pickled = await body(request)
-    await request.app[HOST].sessions.call(request[WHO], request.match_info["id"], load_object, name, pickled)
+    sessions = request.app[HOST].sessions
+    await sessions.load(request[WHO], request.match_info["id"], lambda call: call(load_object, name, pickled))
     return empty()
 
 

@@ -1,8 +1,9 @@
 """The console where the code runs: Python's text streams over descriptors whose other end the host reads.
 
 In a process worker these are the descriptors 1 and 2, so whatever Python, C code or a child process prints arrives at
-the host in the order it was written. A thread of the server that holds a workspace has streams of its own instead,
-over one pipe: what Python code in that thread prints. Its `sys.stdout` is its own too: setting it (`redirect_stdout`)
+the host in the order it was written. In a subinterpreter they are one other descriptor, which only Python knows of. A
+thread of the server that holds a workspace has streams of its own, over one pipe: what Python code in that thread
+prints. Its `sys.stdout` is its own too: setting it (`redirect_stdout`)
 touches no other thread. Reading, bounding and showing is the host's part (`mlhost.executors.console`).
 """
 
@@ -17,13 +18,15 @@ from types import ModuleType
 from typing import Any
 
 INPUT, OUTPUTS = "stdin", ("stdout", "stderr")
-DESCRIPTORS = {"stdout": 1, "stderr": 2}
+_descriptors = {"stdout": 1, "stderr": 2}
 
 
-def install() -> None:
-    """Point `sys.stdout` and `sys.stderr` at descriptors 1 and 2, a line at a time."""
+def install(console: int | None = None) -> None:
+    """Point `sys.stdout` and `sys.stderr` at descriptors 1 and 2, or both at another, a line at a time."""
+    if console is not None:
+        _descriptors.update(dict.fromkeys(OUTPUTS, console))
     for name in OUTPUTS:
-        setattr(sys, name, _stream(DESCRIPTORS[name]))
+        setattr(sys, name, _stream(_descriptors[name]))
 
 
 def flush() -> None:
@@ -32,7 +35,7 @@ def flush() -> None:
         stream = getattr(sys, name, None)
         if getattr(stream, "closed", False) or not hasattr(sys, name):
             own = _here.own
-            setattr(sys, name, _stream(DESCRIPTORS[name]) if own is None else own.open())
+            setattr(sys, name, _stream(_descriptors[name]) if own is None else own.open())
             continue
         with contextlib.suppress(Exception):  # it may be any object that user code put there
             getattr(sys, name).flush()

@@ -16,12 +16,12 @@ import os
 import platform
 import sys
 import zipfile
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from typing import IO, Any, TypedDict
 
 from mlhost import names
 from mlhost.errors import CodeFailed, Invalid, MlhostError, NotFound, Unavailable
-from mlhost.runtime import capture, parcels, pickles
+from mlhost.runtime import capture, imports, parcels, pickles
 from mlhost.runtime.describe import Described, describe_all
 from mlhost.runtime.interrupt import interruptible
 from mlhost.runtime.parcels import Parcel
@@ -77,7 +77,7 @@ def thaw(workspace: Workspace, parcel: int) -> None:
             _check_python(str(manifest["python"]))
             _write_files(workspace, frozen, manifest["files"])
             with frozen.open(OBJECTS) as pickled:
-                workspace.objects.update(_load(workspace, pickled, manifest.get("packages", {})))
+                workspace.objects.update(load(workspace, pickled, manifest.get("packages", {})))
     except (zipfile.BadZipFile, KeyError, TypeError, ValueError) as fault:
         raise CodeFailed(f"The bytes are not a snapshot: {type(fault).__name__}: {fault}") from fault
 
@@ -105,7 +105,8 @@ def load_object(workspace: Workspace, name: str, pickled: bytes) -> None:
     except KeyboardInterrupt:
         raise
     except BaseException as fault:  # opening a pickle runs user code, which may call sys.exit
-        raise Invalid(f"The body is not a pickle that loads here: {type(fault).__name__}: {fault}") from fault
+        told = f"{type(fault).__name__}: {fault}"
+        raise Invalid(f"The body is not a pickle that loads here: {told}", **imports.refusal_detail(fault)) from fault
     workspace.objects[names.object_name(name)] = value
 
 
@@ -117,13 +118,13 @@ def _freeze(workspace: Workspace, out: Parcel, strict: bool) -> Frozen:
     skipped = {name: f"it is {words}" for name, value in objects.items() if (words := pickles.refusal(value))}
     strange = _strange_files(workspace)
     if strict and (skipped or strange):
-        raise _refused(skipped | _unpicklable(workspace, objects, skipped) | strange)
+        raise _refused(skipped | unpicklable(workspace, objects, skipped) | strange)
     try:
         modules = _write_objects(workspace, out, objects, skipped)
     except (Unavailable, KeyboardInterrupt):
         raise
     except BaseException:  # whatever it was, from here on it is found object by object
-        skipped |= _unpicklable(workspace, objects, skipped)
+        skipped |= unpicklable(workspace, objects, skipped)
         if strict and skipped:
             raise _refused(skipped) from None
         modules = _write_what_is_left(workspace, out, objects, skipped)
@@ -151,7 +152,7 @@ def _write_objects(workspace: Workspace, out: Parcel, objects: dict[str, Any], s
     out.truncate()
     # Stored, not deflated: the blob store compresses.
     with zipfile.ZipFile(out, "w") as archive, archive.open(OBJECTS, "w", force_zip64=True) as pickled:
-        return _dump(workspace, pickled, {name: it for name, it in objects.items() if name not in left_out}, left_out)
+        return dump(workspace, pickled, {name: it for name, it in objects.items() if name not in left_out}, left_out)
 
 
 def _write_what_is_left(workspace: Workspace, out: Parcel, objects: dict[str, Any], skipped: Iterable[str]) -> set[str]:
@@ -163,7 +164,7 @@ def _write_what_is_left(workspace: Workspace, out: Parcel, objects: dict[str, An
         raise CodeFailed(f"The workspace cannot be pickled: {pickles.told(fault)}") from fault
 
 
-def _unpicklable(workspace: Workspace, objects: dict[str, Any], known: Iterable[str]) -> dict[str, str]:
+def unpicklable(workspace: Workspace, objects: dict[str, Any], known: Iterable[str] = ()) -> dict[str, str]:
     """Which others of the objects cannot be pickled, and why; each is tried without those it refers to by name."""
     found = {}
     known = set(known)
@@ -171,7 +172,7 @@ def _unpicklable(workspace: Workspace, objects: dict[str, Any], known: Iterable[
         if name in known:
             continue
         try:
-            _dump(workspace, _Nowhere(), value, objects.keys())
+            dump(workspace, _Nowhere(), value, objects.keys())
         except KeyboardInterrupt:
             raise
         except BaseException as fault:  # pickling runs user code, which may call sys.exit
@@ -187,7 +188,8 @@ class _Nowhere:
         return 0
 
 
-def _dump(workspace: Workspace, out: Writable, value: Any, left_out: Collection[str]) -> set[str]:
+def dump(workspace: Workspace, out: Writable, value: Any, left_out: Collection[str] = ()) -> set[str]:
+    """Pickle the value; the names of the top-level modules the pickle refers to."""
     pickler = Pickler(workspace, out, left_out)
     with pickles.bounded_recursion(), interruptible():
         pickler.dump(value)
@@ -249,7 +251,8 @@ def _copy(source: IO[bytes], target: IO[bytes], most: int) -> int:
 # --- thawing -------------------------------------------------------------------------------------------------------
 
 
-def _load(workspace: Workspace, pickled: IO[bytes], packages: dict[str, str]) -> dict[str, Any]:
+def load(workspace: Workspace, pickled: IO[bytes], packages: Mapping[str, str]) -> dict[str, Any]:
+    """What `dump` pickled; CodeFailed tells how these packages differ here if it does not load."""
     try:
         with pickles.quiet_about_versions(), interruptible():
             objects: dict[str, Any] = Unpickler(workspace, pickled).load()
@@ -257,7 +260,7 @@ def _load(workspace: Workspace, pickled: IO[bytes], packages: dict[str, str]) ->
         raise
     except BaseException as fault:  # opening a pickle runs user code, which may call sys.exit
         told = "; ".join([pickles.told(fault), *pickles.differences(packages)])
-        raise CodeFailed(f"The snapshot does not load: {told}") from fault
+        raise CodeFailed(f"The snapshot does not load: {told}", **imports.refusal_detail(fault)) from fault
     return objects
 
 

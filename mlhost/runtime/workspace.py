@@ -25,13 +25,15 @@ if TYPE_CHECKING:
 class Workspace:
     """The namespace code runs in (`objects`) and its working directory (`folder`, an existing path).
 
-    `title` tells it from other workspaces of the same interpreter, if there may be any.
+    `title` tells it from other workspaces of the same interpreter, if there may be any; `is_alone` says whether the
+    process, its memory and its limits, is the workspace's own.
     """
 
-    def __init__(self, objects: dict[str, Any], folder: Path, title: str = "") -> None:
+    def __init__(self, objects: dict[str, Any], folder: Path, title: str = "", *, is_alone: bool = True) -> None:
         self.objects = objects
         self.folder = folder
         self.title = title
+        self.is_alone = is_alone
         self.runs = 0  # code blocks executed so far; numbers them in tracebacks
         self.program: Program | None = None  # what `score` runs, once prepared
         self.parcels: dict[int, Parcel] = {}  # what is on its way in or out; see `parcels`
@@ -44,8 +46,11 @@ def ping(workspace: Workspace) -> str:
 
 
 def resident_bytes(workspace: Workspace) -> int:
-    """Memory of this process that is in use now, in bytes; 0 where the system does not tell (it does on Linux)."""
-    del workspace
+    """Memory of this process that is in use now, in bytes; 0 if it is not the workspace's own, or the system does not
+    tell (Linux does).
+    """
+    if not workspace.is_alone:
+        return 0
     try:
         pages = Path("/proc/self/statm").read_text().split()[1]
     except OSError:

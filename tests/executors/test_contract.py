@@ -15,6 +15,7 @@ import pytest
 from mlhost.errors import CodeFailed, Invalid, MlhostError, NotFound, Unavailable, WorkerLost
 from mlhost.executors import Executor, Worker
 from mlhost.executors.inline import InlineExecutor
+from mlhost.executors.interpreter import IS_SUPPORTED, InterpreterExecutor
 from mlhost.executors.parcels import chunks, lent, thaw_into
 from mlhost.runtime import program
 from mlhost.runtime.freeze import dump_object, freeze, load_object
@@ -24,7 +25,7 @@ from mlhost.runtime.workspace import delete_object, list_files, list_objects, pi
 from tests.parts import Cell, open_cell, pieces, until
 
 pytestmark = pytest.mark.untraced
-PLACEMENTS = ["process", "inline"]
+PLACEMENTS = ["process", "inline", *(["interpreter"] if IS_SUPPORTED else [])]
 
 
 @pytest.fixture(scope="module")
@@ -32,8 +33,13 @@ async def placements(
     executor: Executor, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[dict[str, Executor]]:
     inline = InlineExecutor(tmp_path_factory.mktemp("inline"))
-    yield {"process": executor, "inline": inline}
-    await inline.close()
+    placements: dict[str, Executor] = {"process": executor, "inline": inline}
+    if IS_SUPPORTED:
+        placements["interpreter"] = InterpreterExecutor(tmp_path_factory.mktemp("interpreter"))
+    yield placements
+    for placement in placements.values():
+        if placement is not executor:
+            await placement.close()
 
 
 @pytest.fixture(params=PLACEMENTS)

@@ -13,8 +13,9 @@ from unittest import mock
 import pytest
 
 from mlhost.errors import Unavailable, WorkerLost
-from mlhost.executors import inline
-from mlhost.executors.inline import InlineExecutor, InlineWorker
+from mlhost.executors import threads
+from mlhost.executors.inline import InlineExecutor
+from mlhost.executors.threads import ThreadWorker
 from mlhost.runtime.workspace import list_files, ping, write_file
 from tests.parts import Cell, open_cell, until
 
@@ -29,7 +30,7 @@ async def executor(tmp_path: Path) -> AsyncIterator[InlineExecutor]:
 
 
 @pytest.fixture
-async def worker(executor: InlineExecutor) -> InlineWorker:
+async def worker(executor: InlineExecutor) -> ThreadWorker:
     return await executor.open(deadline_seconds=30)
 
 
@@ -87,7 +88,7 @@ async def test_closing_by_force_leaves_code_that_does_not_stop_behind(executor: 
 
 
 async def test_an_interrupt_that_comes_when_the_call_is_over_is_forgotten_before_the_next(cell: Cell) -> None:
-    assert isinstance(cell.worker, InlineWorker)
+    assert isinstance(cell.worker, ThreadWorker)
     await cell.run("x = 1")
     cell.worker._signal_stop()
     assert not (await cell.run("x = 2"))["error"]
@@ -140,7 +141,7 @@ async def test_the_servers_folder_stays_what_it_is(cell: Cell, tmp_path: Path) -
 async def test_where_threads_cannot_have_folders_of_their_own_the_servers_stays(
     executor: InlineExecutor, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(inline, "_unshare", mock.Mock(side_effect=PermissionError("not here")))
+    monkeypatch.setattr(threads, "_unshare", mock.Mock(side_effect=PermissionError("not here")))
     cell = await open_cell(executor)
     await cell.run("import os\nhere = os.getcwd()")
     assert (await cell.run("", "here"))["outputs"][0]["value"] == b'"%s"' % os.fsencode(Path.cwd())
@@ -187,7 +188,7 @@ async def test_when_no_thread_can_be_had_the_reason_is_told_and_nothing_is_left(
 async def test_a_workspace_that_cannot_be_moved_into_is_not_opened(
     executor: InlineExecutor, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(inline, "_move_into", mock.Mock(side_effect=FileNotFoundError("gone")))
+    monkeypatch.setattr(threads, "_move_into", mock.Mock(side_effect=FileNotFoundError("gone")))
     with pytest.raises(Unavailable, match="FileNotFoundError: gone"):
         await executor.open(deadline_seconds=1)
     assert "the thread of a workspace failed" in caplog.text

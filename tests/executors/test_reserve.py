@@ -39,14 +39,14 @@ class FakeExecutor:
 
 def make(initial: int = 2, most: int = 10) -> tuple[Reserve, FakeExecutor]:
     executor = FakeExecutor()
-    return Reserve(executor, initial, most), executor  # type: ignore[arg-type]
+    return Reserve({"process": executor}, initial, most), executor  # type: ignore[dict-item]
 
 
 async def test_spare_workers_are_started_ahead_and_made_up_for_when_taken() -> None:
     reserve, executor = make(initial=2)
     reserve.fill()
     await until(lambda: len(executor.opened) == 2)
-    worker = await reserve.open(deadline_seconds=7)
+    worker = await reserve.open("process", deadline_seconds=7)
     assert worker is executor.opened[0]
     assert worker.deadline_seconds == 7
     await until(lambda: len(executor.opened) == 3)
@@ -58,14 +58,15 @@ async def test_a_spare_worker_that_died_is_not_given_out() -> None:
     reserve.fill()
     await until(lambda: len(executor.opened) == 1)
     executor.opened[0].lost = "killed"
-    assert not (await reserve.open(deadline_seconds=1)).lost
+    assert not (await reserve.open("process", deadline_seconds=1)).lost
     await reserve.close()
 
 
 async def test_the_bound_holds_when_two_hundred_ask_at_once() -> None:
     reserve, executor = make(initial=2, most=10)
     reserve.fill()
-    results = await asyncio.gather(*(reserve.open(deadline_seconds=1) for _ in range(200)), return_exceptions=True)
+    asked = (reserve.open("process", deadline_seconds=1) for _ in range(200))
+    results = await asyncio.gather(*asked, return_exceptions=True)
     assert sum(isinstance(result, FakeWorker) for result in results) <= 10
     assert executor.most_at_once == 10
     refused = [result for result in results if isinstance(result, Busy)]
@@ -76,11 +77,11 @@ async def test_the_bound_holds_when_two_hundred_ask_at_once() -> None:
 
 async def test_a_worker_that_ended_makes_room() -> None:
     reserve, executor = make(initial=0, most=1)
-    await reserve.open(deadline_seconds=1)
+    await reserve.open("process", deadline_seconds=1)
     with pytest.raises(Busy):
-        await reserve.open(deadline_seconds=1)
+        await reserve.open("process", deadline_seconds=1)
     executor.opened[0].lost = "closed"
-    await reserve.open(deadline_seconds=1)
+    await reserve.open("process", deadline_seconds=1)
     await reserve.close()
 
 
@@ -90,15 +91,15 @@ async def test_a_spare_worker_that_does_not_start_is_tried_again(monkeypatch: py
     executor.fault = Unavailable("not now")
     reserve.fill()
     with pytest.raises(Unavailable):
-        await reserve.open(deadline_seconds=1)
+        await reserve.open("process", deadline_seconds=1)
     executor.fault = None
     await until(lambda: len(executor.opened) == 1)
     await reserve.close()
 
 
 async def test_real_spare_workers_answer(executor: ProcessExecutor) -> None:
-    reserve = Reserve(executor, 1, 2)
-    worker = await reserve.open(deadline_seconds=5)
+    reserve = Reserve({"process": executor}, 1, 2)
+    worker = await reserve.open("process", deadline_seconds=5)
     assert await worker.call(ping) == "pong"
     await worker.close()
     assert worker.lost

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlhost.errors import Invalid
-from mlhost.executors import console, deaths, wire
+from mlhost.executors import channel, console, deaths, replies, wire
 from mlhost.runtime.freeze import freeze
 from mlhost.runtime.program import execute, score
 from mlhost.runtime.workspace import list_objects, ping
@@ -31,7 +31,7 @@ def received(stream: bytes, pieces: random.Random) -> tuple[list[Any], list[str]
         def close(self) -> None:
             ends.append("closed")
 
-    protocol = wire.FrameProtocol(lambda body: documents.append(wire.unpack(body)), lambda: ends.append("end"))
+    protocol = channel.FrameProtocol(lambda body: documents.append(wire.unpack(body)), lambda: ends.append("end"))
     protocol.connection_made(Transport())  # type: ignore[arg-type]
     while stream and not ends:
         room = protocol.get_buffer(-1)
@@ -68,17 +68,17 @@ def test_half_a_surrogate_pair_arrives_as_it_would_be_shown() -> None:
 
 
 def test_a_result_is_decoded_only_as_what_the_function_returns() -> None:
-    reply = wire.unpack_reply(wire.pack([1, None, ["a", "b"]])[4:])
-    assert wire.unpack_result(reply, list_objects) == ["a", "b"]
+    reply = replies.unpack_reply(wire.pack([1, None, ["a", "b"]])[4:])
+    assert replies.unpack_result(reply, list_objects) == ["a", "b"]
     for function in (ping, freeze, execute, score):
         with pytest.raises(wire.NotAFrame):
-            wire.unpack_result(reply, function)
+            replies.unpack_result(reply, function)
 
 
 @pytest.mark.parametrize("made_up", [5, [1, None], ["1", None, 1], [1, {"code": "x", "message": [], "details": {}}, 1]])
 def test_what_is_no_reply_is_no_frame(made_up: Any) -> None:
     with pytest.raises(wire.NotAFrame):
-        wire.unpack_reply(wire.pack(made_up)[4:])
+        replies.unpack_reply(wire.pack(made_up)[4:])
 
 
 def test_the_workers_end_reads_frames_until_the_stream_is_over() -> None:
