@@ -25,7 +25,7 @@ from mlhost.runtime import capture, imports, parcels, pickles
 from mlhost.runtime.describe import Described, describe_all
 from mlhost.runtime.interrupt import interruptible
 from mlhost.runtime.parcels import Parcel
-from mlhost.runtime.pickles import Pickler, Unpickler, Writable
+from mlhost.runtime.pickles import Pickler, Readable, Unpickler, Writable
 from mlhost.runtime.workspace import Workspace, find_object, is_users, list_files, open_file, replacing
 
 MANIFEST = "manifest.json"
@@ -251,7 +251,7 @@ def _copy(source: IO[bytes], target: IO[bytes], most: int) -> int:
 # --- thawing -------------------------------------------------------------------------------------------------------
 
 
-def load(workspace: Workspace, pickled: IO[bytes], packages: Mapping[str, str]) -> dict[str, Any]:
+def load(workspace: Workspace, pickled: Readable, packages: Mapping[str, str]) -> dict[str, Any]:
     """What `dump` pickled; CodeFailed tells how these packages differ here if it does not load."""
     try:
         with pickles.quiet_about_versions(), interruptible():
