@@ -12,7 +12,7 @@ from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from fractions import Fraction
 from math import inf, nan
-from types import MappingProxyType
+from types import MappingProxyType, ModuleType
 from typing import Any
 from uuid import UUID
 
@@ -25,6 +25,8 @@ from hypothesis.extra import numpy as hnp
 
 from mlhost.errors import Invalid
 from mlhost.params.jsontext import MAX_RECURSION, parse, render, shown
+
+pytestmark = pytest.mark.usefixtures("codec")
 
 integers = st.integers() | st.integers(-(2**80), 2**80)
 texts = st.text(st.characters(exclude_categories=["Cs"]))
@@ -124,6 +126,8 @@ def test_two_hundred_levels_pass_both_ways() -> None:
 STACK_SCRIPT = """
 import sys
 sys.setrecursionlimit(10**6)
+if sys.argv[1] == "mlhost.params.plainjson":
+    sys.modules["msgspec"] = None
 from mlhost.errors import Invalid
 from mlhost.params.jsontext import parse, render
 around = []
@@ -137,8 +141,9 @@ print(sys.getrecursionlimit())
 """
 
 
-def test_nesting_does_not_overrun_the_stack_where_user_code_raised_the_recursion_limit() -> None:
-    done = subprocess.run([sys.executable, "-c", STACK_SCRIPT], capture_output=True, text=True, check=True)
+def test_nesting_does_not_overrun_the_stack_where_user_code_raised_the_recursion_limit(codec: ModuleType) -> None:
+    command = [sys.executable, "-c", STACK_SCRIPT, codec.__name__]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
     *faults, limit = done.stdout.splitlines()
     assert len(faults) == 3
     assert all("nested too deeply" in fault for fault in faults)

@@ -18,6 +18,8 @@ from mlhost.params.jsontext import parse
 from mlhost.params.signature import Parameter, Signature
 from mlhost.params.types import TYPES
 
+pytestmark = pytest.mark.usefixtures("codec")
+
 scalars = st.none() | st.booleans() | st.integers(-(2**80), 2**80) | st.floats() | st.text()
 json_values = st.recursive(
     scalars, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4), max_leaves=12

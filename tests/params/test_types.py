@@ -18,6 +18,8 @@ from hypothesis import strategies as st
 from mlhost.params.jsontext import parse, render
 from mlhost.params.types import TYPES, UNTYPED, ParameterType, canonical, lookup
 
+pytestmark = pytest.mark.usefixtures("codec")
+
 texts = st.text(st.characters(exclude_categories=["Cs"]))
 
 
