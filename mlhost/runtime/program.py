@@ -6,7 +6,7 @@ is one call of it: JSON bytes in, JSON bytes out (contract sections 1.3 and 5).
 
 from __future__ import annotations
 
-import ast
+import dis
 import linecache
 import os
 import shutil
@@ -32,6 +32,8 @@ FOLDER_TICK_NS = 20_000_000  # file systems stamp times by the kernel's tick: 10
 SHOWN_FRAMES = 100  # of a traceback, the last ones: recursion without end would take minutes to tell
 MAX_OUTPUT_FILE_BYTES = 1 << 28  # of one file that comes back with an answer
 REMEMBERED_BLOCKS = 1000  # sources kept for tracebacks
+# The instructions that need a variable of the namespace; the third is a class body's within a function, from 3.12 on.
+GLOBAL_READS = {"LOAD_NAME", "LOAD_GLOBAL", "LOAD_FROM_DICT_OR_GLOBALS", "DELETE_NAME", "DELETE_GLOBAL"}
 
 
 class ProgramSpec(TypedDict):
@@ -112,7 +114,7 @@ class Program:
         self.init = _compile_checked(workspace, spec["init_code"], "initCode")
         self.output_files = spec["files"]
         inputs = {parameter.name for parameter in self.signature.inputs}
-        self.init_each_call = bool(inputs & _names_read(spec["init_code"]))
+        self.init_each_call = bool(inputs & _names_read(self.init))
         if not self.init_each_call:
             self._run_init(workspace)
         self._pristine = dict(workspace.objects)
@@ -264,9 +266,10 @@ def _compile_checked(workspace: Workspace, code: str, title: str) -> CodeType:
         raise CodeFailed(f"{title} does not compile: {fault or type(fault).__name__}") from None
 
 
-def _names_read(code: str) -> set[str]:
-    """Every variable the code mentions, at any depth."""
-    return {node.id for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Name)}
+def _names_read(code: CodeType) -> set[str]:
+    """Every variable of the namespace the code reads or deletes, at any depth; no attributes, no local variables."""
+    found = {step.argval for step in dis.get_instructions(code) if step.opname in GLOBAL_READS}
+    return found.union(*(_names_read(inner) for inner in code.co_consts if isinstance(inner, CodeType)))
 
 
 def _tell(failure: BaseException) -> str:

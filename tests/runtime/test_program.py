@@ -134,6 +134,45 @@ def test_init_code_that_reads_an_input_runs_before_every_call(workspace: Workspa
     assert b'"y":3' in score(workspace, b'{"x": 2}')
 
 
+@pytest.mark.parametrize(
+    "init",
+    [
+        "def double():\n    return 2 * x\nz = double()",
+        "class Settings:\n    z = x\nz = Settings.z",
+        "def make():\n    class Settings:\n        z = x\n    return Settings.z\nz = make()",
+        "z = [(lambda: x + item)() for item in [0]][0]",
+        "z = 0\nz += x",
+        "z = f'{x}'",
+        "z = x\ndel x",
+    ],
+)
+def test_init_code_reads_an_input_however_deep_in_it(workspace: Workspace, init: str) -> None:
+    workspace.objects["x"] = 0  # what initCode would see, did it run once
+    prepare(workspace, spec("y = z is not None", init=init, x="numeric"))
+    assert workspace.program is not None
+    assert workspace.program.init_each_call
+    assert json.loads(score(workspace, b'{"x": 1}'))["success"]
+
+
+@pytest.mark.parametrize(
+    "init",
+    [
+        "import types\nz = types.SimpleNamespace(x=1).x",
+        "def double(x):\n    return 2 * x\nz = double(1)",
+        "def collect():\n    x = [1]\n    return [x for _ in x]\nz = collect()",
+        "z = 'x'",
+        "x = z = 1",
+    ],
+)
+def test_init_code_that_only_has_an_attribute_or_a_local_variable_named_like_an_input_runs_once(
+    workspace: Workspace, init: str
+) -> None:
+    prepare(workspace, spec("y = x", init=f"{init}\nruns = [0]", x="numeric"))
+    runs = workspace.objects["runs"]
+    assert b'"y":2' in score(workspace, b'{"x": 2}')
+    assert workspace.objects["runs"] is runs
+
+
 def test_types_decide_what_code_sees(workspace: Workspace) -> None:
     prepare(workspace, spec("kind = type(v).__name__\ny = v.sum() + len(f.columns)", v="vector", f="data.frame"))
     assert b'"y":7' in score(workspace, b'{"v": [1, 2], "f": {"a": [1], "b": [2], "c": [3], "d": [4]}}')
