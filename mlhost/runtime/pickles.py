@@ -7,6 +7,7 @@ workspace's variables, as they did in the old one.
 from __future__ import annotations
 
 import contextlib
+import importlib
 import importlib.metadata
 import importlib.util
 import io
@@ -146,6 +147,8 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
                 return getattr, (sys, name)
         if is_global:
             self._note(value.__name__ if isinstance(value, ModuleType) else getattr(value, "__module__", None))
+        if value is sys:  # where threads have streams of their own it is of a kind that cloudpickle does not know
+            return importlib.import_module, ("sys",)
         reduced = super().reducer_override(value)
         if kind is FunctionType and value.__globals__ is self._namespace and reduced is not NotImplemented:
             slots = reduced[2][1]

@@ -401,6 +401,13 @@ del notes
     await other.worker.close()
 
 
+async def test_modules_and_the_console_are_frozen_by_reference(cell: Cell) -> None:
+    await cell.run("import json, sys\nclass Log:\n    out = sys.stdout\nkept = [sys, json, Log]")
+    async with lent(cell.worker.call) as parcel:
+        frozen = await cell.worker.call(freeze, parcel, True)
+    assert list(frozen["manifest"]["objects"]) == ["Log", "kept"]
+
+
 async def test_what_cannot_be_frozen_is_named_on_the_console(cell: Cell) -> None:
     await cell.run("kept, left = 1, (n for n in [])")
     async with lent(cell.worker.call) as parcel:
