@@ -12,6 +12,7 @@ import hmac
 import json
 import sqlite3
 import tempfile
+import threading
 import zlib
 from collections import Counter
 from collections.abc import AsyncIterable, AsyncIterator, Iterator
@@ -186,7 +187,10 @@ def _rows(sealed: SealedBlob) -> Iterator[tuple[str, int, bool, bytes]]:
 
 
 class Spool:
-    """The chunks of a blob on its way in, compressed where that makes them shorter; used from one thread at a time."""
+    """The chunks of a blob on its way in, compressed where that makes them shorter.
+
+    It may be closed while a thread, whose caller was cancelled, still adds to it.
+    """
 
     def __init__(self, folder: str | None) -> None:
         self.size = 0  # bytes of content so far
@@ -195,6 +199,8 @@ class Spool:
         self._rest = bytearray()  # not yet a chunk
         self._file = tempfile.SpooledTemporaryFile(MEMORY_BYTES, dir=folder)  # noqa: SIM115 - `close` closes it
         self._chunks: list[tuple[bool, int]] = []  # whether compressed, bytes in the file
+        self._using = threading.Lock()
+        self._is_closed = False
 
     @property
     def count(self) -> int:
@@ -225,12 +231,19 @@ class Spool:
 
     def close(self) -> None:
         """Let go of them."""
-        with suppress(OSError):  # what did not fit on the disk is still in the buffer
+        with self._using, suppress(OSError):  # what did not fit on the disk is still in the buffer
+            self._is_closed = True
             self._file.close()
 
     def _put(self, chunk: bytes) -> None:
         packed = zlib.compress(chunk, level=1) if _shrinks(chunk) else chunk  # the fastest level; others win little
         kept = packed if len(packed) < len(chunk) else chunk
+        with self._using:
+            if not self._is_closed:
+                self._write(kept)
+        self._chunks.append((kept is not chunk, len(kept)))
+
+    def _write(self, kept: bytes) -> None:
         try:
             self._file.write(kept)
             self._file.flush()  # else a full disk would be met later, where nobody expects it
@@ -239,7 +252,6 @@ class Spool:
                 f"The disk of the data folder does not take the snapshot: {fault.strerror}; free some space, then try"
                 " again."
             ) from fault
-        self._chunks.append((kept is not chunk, len(kept)))
 
 
 class _Reading:

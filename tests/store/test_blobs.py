@@ -409,9 +409,9 @@ async def test_a_large_blob_nobody_names_in_the_end_leaves_nothing(store: Store,
 
 
 async def test_whenever_receiving_a_large_blob_is_cancelled_it_leaves_nothing(store: Store, blobs: Blobs) -> None:
-    for n in range(8):
+    for n in range(12):
         keeping = asyncio.ensure_future(keep(store, blobs, *LARGE))
-        await asyncio.sleep(n * 0.06)
+        await asyncio.sleep(n * n * 0.005)
         if keeping.done():
             break
         keeping.cancel()
