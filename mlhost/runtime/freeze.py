@@ -16,7 +16,7 @@ import os
 import platform
 import sys
 import zipfile
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import IO, Any, TypedDict
 
 from mlhost import names
@@ -114,7 +114,8 @@ def load_object(workspace: Workspace, name: str, pickled: bytes) -> None:
 
 
 def _freeze(workspace: Workspace, out: Parcel, strict: bool) -> Frozen:
-    objects = {name: value for name, value in workspace.objects.items() if is_users(name, value)}
+    everything = dict(workspace.objects)  # at once: a thread of the user's may be adding to it
+    objects = {name: value for name, value in everything.items() if is_users(name, value)}
     skipped = {name: f"it is {words}" for name, value in objects.items() if (words := pickles.refusal(value))}
     strange = _strange_files(workspace)
     if strict and (skipped or strange):
@@ -132,12 +133,11 @@ def _freeze(workspace: Workspace, out: Parcel, strict: bool) -> Frozen:
         _warn(f"Warning: {name!r} is not in the snapshot: {reason}")
     kept = {name: value for name, value in objects.items() if name not in skipped}
     with zipfile.ZipFile(out, "a") as archive:
-        files = [name for name in list_files(workspace) if name not in strange]
         manifest = Manifest(
             python=platform.python_version(),
             packages=pickles.versions(modules),
             objects=describe_all(kept),
-            files={name: _add_file(workspace, archive, name) for name in files},
+            files=dict(_add_files(workspace, archive)),
             skipped=skipped,
         )
         with archive.open(MANIFEST, "w") as member:
@@ -225,12 +225,18 @@ def _strange_files(workspace: Workspace) -> dict[str, str]:
     return strange
 
 
-def _add_file(workspace: Workspace, archive: zipfile.ZipFile, name: str) -> int:
-    """Copy one file into the zip; the bytes copied."""
-    with open_file(workspace, name) as file, archive.open(FILES + name, "w", force_zip64=True) as member:
-        size = os.fstat(file.fileno()).st_size  # no more than this: something may be writing faster than we read
-        with interruptible():
-            return _copy(file, member, size)
+def _add_files(workspace: Workspace, archive: zipfile.ZipFile) -> Iterator[tuple[str, int]]:
+    """Copy the files that can be there into the zip: their names and the bytes copied."""
+    for name in list_files(workspace):
+        try:
+            file = open_file(workspace, name)
+        except (NotFound, Invalid):  # told already, or just removed by something that runs beside us
+            continue
+        with file, archive.open(FILES + name, "w", force_zip64=True) as member:
+            size = os.fstat(file.fileno()).st_size  # no more: something may be writing faster than we read
+            with interruptible():
+                copied = _copy(file, member, size)
+        yield name, copied
 
 
 def _write_files(workspace: Workspace, archive: zipfile.ZipFile, files: Iterable[str]) -> None:
