@@ -16,7 +16,7 @@ import os
 import platform
 import sys
 import zipfile
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import IO, Any, TypedDict
 
 from mlhost import names
@@ -24,7 +24,8 @@ from mlhost.errors import CodeFailed, Invalid, MlhostError, NotFound, Unavailabl
 from mlhost.runtime import capture, imports, parcels, pickles
 from mlhost.runtime.describe import Described, describe_all
 from mlhost.runtime.interrupt import interruptible
-from mlhost.runtime.pickles import Pickler, Unpickler, Writable
+from mlhost.runtime.parcels import Parcel
+from mlhost.runtime.pickles import Pickler, Readable, Unpickler, Writable
 from mlhost.runtime.workspace import Workspace, find_object, is_users, list_files, open_file, replacing
 
 MANIFEST = "manifest.json"
@@ -112,8 +113,9 @@ def load_object(workspace: Workspace, name: str, pickled: bytes) -> None:
 # --- freezing ------------------------------------------------------------------------------------------------------
 
 
-def _freeze(workspace: Workspace, out: io.BufferedRandom, strict: bool) -> Frozen:
-    objects = {name: value for name, value in workspace.objects.items() if is_users(name, value)}
+def _freeze(workspace: Workspace, out: Parcel, strict: bool) -> Frozen:
+    everything = dict(workspace.objects)  # at once: a thread of the user's may be adding to it
+    objects = {name: value for name, value in everything.items() if is_users(name, value)}
     skipped = {name: f"it is {words}" for name, value in objects.items() if (words := pickles.refusal(value))}
     strange = _strange_files(workspace)
     if strict and (skipped or strange):
@@ -131,12 +133,11 @@ def _freeze(workspace: Workspace, out: io.BufferedRandom, strict: bool) -> Froze
         _warn(f"Warning: {name!r} is not in the snapshot: {reason}")
     kept = {name: value for name, value in objects.items() if name not in skipped}
     with zipfile.ZipFile(out, "a") as archive:
-        files = [name for name in list_files(workspace) if name not in strange]
         manifest = Manifest(
             python=platform.python_version(),
             packages=pickles.versions(modules),
             objects=describe_all(kept),
-            files={name: _add_file(workspace, archive, name) for name in files},
+            files=dict(_add_files(workspace, archive)),
             skipped=skipped,
         )
         with archive.open(MANIFEST, "w") as member:
@@ -144,9 +145,7 @@ def _freeze(workspace: Workspace, out: io.BufferedRandom, strict: bool) -> Froze
     return Frozen(size=out.seek(0, io.SEEK_END), manifest=manifest)
 
 
-def _write_objects(
-    workspace: Workspace, out: io.BufferedRandom, objects: dict[str, Any], skipped: Iterable[str]
-) -> set[str]:
+def _write_objects(workspace: Workspace, out: Parcel, objects: dict[str, Any], skipped: Iterable[str]) -> set[str]:
     """Begin the zip with all but the skipped objects in one pickle; the modules it refers to."""
     left_out = set(skipped)
     out.seek(0)
@@ -156,9 +155,7 @@ def _write_objects(
         return dump(workspace, pickled, {name: it for name, it in objects.items() if name not in left_out}, left_out)
 
 
-def _write_what_is_left(
-    workspace: Workspace, out: io.BufferedRandom, objects: dict[str, Any], skipped: Iterable[str]
-) -> set[str]:
+def _write_what_is_left(workspace: Workspace, out: Parcel, objects: dict[str, Any], skipped: Iterable[str]) -> set[str]:
     try:
         return _write_objects(workspace, out, objects, skipped)
     except (MlhostError, KeyboardInterrupt):
@@ -228,12 +225,18 @@ def _strange_files(workspace: Workspace) -> dict[str, str]:
     return strange
 
 
-def _add_file(workspace: Workspace, archive: zipfile.ZipFile, name: str) -> int:
-    """Copy one file into the zip; the bytes copied."""
-    with open_file(workspace, name) as file, archive.open(FILES + name, "w", force_zip64=True) as member:
-        size = os.fstat(file.fileno()).st_size  # no more than this: something may be writing faster than we read
-        with interruptible():
-            return _copy(file, member, size)
+def _add_files(workspace: Workspace, archive: zipfile.ZipFile) -> Iterator[tuple[str, int]]:
+    """Copy the files that can be there into the zip: their names and the bytes copied."""
+    for name in list_files(workspace):
+        try:
+            file = open_file(workspace, name)
+        except (NotFound, Invalid):  # told already, or just removed by something that runs beside us
+            continue
+        with file, archive.open(FILES + name, "w", force_zip64=True) as member:
+            size = os.fstat(file.fileno()).st_size  # no more: something may be writing faster than we read
+            with interruptible():
+                copied = _copy(file, member, size)
+        yield name, copied
 
 
 def _write_files(workspace: Workspace, archive: zipfile.ZipFile, files: Iterable[str]) -> None:
@@ -254,7 +257,7 @@ def _copy(source: IO[bytes], target: IO[bytes], most: int) -> int:
 # --- thawing -------------------------------------------------------------------------------------------------------
 
 
-def load(workspace: Workspace, pickled: IO[bytes], packages: Mapping[str, str]) -> dict[str, Any]:
+def load(workspace: Workspace, pickled: Readable, packages: Mapping[str, str]) -> dict[str, Any]:
     """What `dump` pickled; CodeFailed tells how these packages differ here if it does not load."""
     try:
         with pickles.quiet_about_versions(), interruptible():

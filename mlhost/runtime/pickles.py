@@ -21,7 +21,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from types import AsyncGeneratorType, BuiltinFunctionType, CoroutineType, FunctionType, GeneratorType, ModuleType
-from typing import IO, Any, Protocol
+from typing import Any, Protocol
 
 import cloudpickle
 
@@ -59,6 +59,13 @@ class Writable(Protocol):
 
     def write(self, content: Any, /) -> int:
         """As a file does."""
+
+
+class Readable(Protocol):
+    """What a pickle is read from."""
+
+    def read(self, size: int, /) -> bytes:
+        """As of a file."""
 
 
 class _Refused(Exception):
@@ -179,7 +186,7 @@ def bounded_recursion() -> Iterator[None]:
 class Unpickler(pickle.Unpickler):
     """Opens a pickle by `Pickler`: only in a worker, since it runs whatever the pickle says."""
 
-    def __init__(self, workspace: Workspace, member: IO[bytes]) -> None:
+    def __init__(self, workspace: Workspace, member: Readable) -> None:
         super().__init__(io.BufferedReader(_Pieces(member), CHUNK_BYTES))
         self._namespace = workspace.objects
 
@@ -198,9 +205,9 @@ class Unpickler(pickle.Unpickler):
 
 
 class _Pieces(io.RawIOBase):
-    """A member of a zip, read into what the reader brings without a second copy of it all."""
+    """Reads into what the reader brings, without a second copy of it all."""
 
-    def __init__(self, member: IO[bytes]) -> None:
+    def __init__(self, member: Readable) -> None:
         self._member = member
 
     def readable(self) -> bool:

@@ -137,6 +137,14 @@ kept = 1
     assert value(load(make(), archive), "kept") == 1
 
 
+def test_a_file_whose_name_is_not_text_is_named_and_left_out(make: Any) -> None:
+    workspace = make("a = 1")
+    (workspace.folder / os.fsdecode(b"odd\xff")).write_text("x")
+    assert frozen(workspace)[1]["files"] == {}
+    with pytest.raises(Invalid, match="odd"):
+        frozen(workspace, strict=True)
+
+
 def test_folders_links_and_odd_file_names_are_named_and_left_out(make: Any, capsys: pytest.CaptureFixture[str]) -> None:
     workspace = make("a = 1")
     (workspace.folder / "folder").mkdir()
@@ -409,11 +417,17 @@ def test_after_a_failed_load_no_object_has_changed(make: Any) -> None:
         ("x = {n: n for n in range(10)}", "{0: 0, 1: 1, 2: 2, 3: 3, ...}"),
         ("x = {1}", "{1}"),
         ("x = frozenset([2])", "frozenset({2})"),
-        ("x = bytes(10**7)", "<bytes of 10000000>"),
+        ("x = b'a' * 10**7", "b'" + 78 * "a"),
+        ("class B(bytes): pass\nx = {'b': B(b'a' * 10**7)}", "{'b': B(b'" + 70 * "a"),
         ("x = b'short'", "b'short'"),
-        ("from collections import Counter\nx = Counter(range(5000))", "<Counter of 5000>"),
+        ("from collections import Counter\nx = Counter(range(5000))", "Counter({0: 1, 1: 1, 2: 1, 3: 1, ...})"),
         ("x = [[[[[[1]]]]]]", "[[[[...]]]]"),
+        ("import numpy\nx = numpy.arange(999)", "array([  0,   1,   2, ..., 996, 997, 998])"),
         ("x = set()", "set()"),
+        ("x = {frozenset()}", "{frozenset()}"),
+        ("x = set(range(9))", "{0, 1, 2, 3, 4, 5, ...}"),
+        ("class Many(list): pass\nx = Many(range(10**6))", "Many([0, 1, 2, 3, 4, 5, ...])"),
+        ("x = 'a' * 10**7", "'" + 37 * "a" + "..." + 38 * "a" + "'"),
         ("x = []; x.append(x)", "[[[[...]]]]"),
     ],
 )

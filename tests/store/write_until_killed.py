@@ -10,7 +10,7 @@ from itertools import count
 from pathlib import Path
 
 from mlhost.store import Store
-from mlhost.store.blobs import CHUNK_BYTES, Blobs
+from mlhost.store.blobs import CHUNK_BYTES, PART_CHUNKS, Blobs
 from mlhost.store.folder import DataFolder
 
 INSERT = "insert into services values (null, ?, '1', 'ada', null, ?, '{}', 0)"
@@ -30,7 +30,7 @@ async def publish(store: Store, blobs: Blobs, name: str, content: bytes) -> None
 async def publish_for_ever(store: Store, blobs: Blobs, writer: str) -> None:
     chance = random.Random(writer)
     for n in count():
-        size = chance.choice([0, 100, 50_000, CHUNK_BYTES + 1])
+        size = chance.choice([0, 100, 50_000, CHUNK_BYTES + 1, PART_CHUNKS * CHUNK_BYTES + 1])
         await publish(store, blobs, f"{writer}-{n}", chance.randbytes(size))
         if n % 5 == 4:
             async with store.write() as db:
