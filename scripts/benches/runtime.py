@@ -29,15 +29,11 @@ from mlhost.config import Config
 from mlhost.executors import Executor
 from mlhost.executors.forking import ProcessSettings
 from mlhost.executors.inline import InlineExecutor
+from mlhost.executors.interpreter import IS_SUPPORTED, InterpreterExecutor
 from mlhost.executors.process import ProcessExecutor
 from mlhost.host import Host, open_host
 from mlhost.runtime.program import ProgramSpec, prepare, score
 from mlhost.store.folder import DataFolder
-
-try:
-    from mlhost.executors.interpreter import InterpreterExecutor
-except ImportError:  # not before CPython 3.14
-    InterpreterExecutor = None
 
 WHO = Principal("bench", Role.OWNER)
 ROUND_TRIP_US = {"process": 120, "inline": 70}  # targets; the other placements are only measured
@@ -182,7 +178,7 @@ def placements(work: Path) -> dict[str, Executor]:
         "process": ProcessExecutor(work, ProcessSettings(preload=Config().runtime.preload)),
         "inline": InlineExecutor(work),
     }
-    if InterpreterExecutor is not None:
+    if IS_SUPPORTED:
         made["interpreter"] = InterpreterExecutor(work)
     return made
 
