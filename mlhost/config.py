@@ -98,9 +98,16 @@ class Runtime:
 class Limits:
     """What one worker and one call may use."""
 
-    memory_bytes: SizeOrNone = setting(4_294_967_296, "Memory one worker may use in bytes (4 GiB); 0 = no limit.")
+    memory_bytes: SizeOrNone = setting(
+        4_294_967_296, "Memory each process of a worker may use in bytes (4 GiB); 0 = no limit."
+    )
     execute_seconds: Seconds = setting(3600.0, "Longest run of one execute call in seconds (1 hour).")
     score_seconds: Seconds = setting(60.0, "Longest run of one service call in seconds.")
+    open_files: Annotated[int, Meta(ge=64, le=1_000_000)] = setting(
+        1024, "Files, sockets and pipes each process of a worker may have open."
+    )
+    file_bytes: SizeOrNone = setting(10_737_418_240, "Largest file a worker may write in bytes (10 GiB); 0 = no limit.")
+    output_bytes: Size = setting(10_485_760, "Console output kept of one run in bytes (10 MiB).")
 
 
 @dataclass(frozen=True, slots=True)

@@ -134,11 +134,15 @@ def _write_private(path: Path, text: str) -> None:
 
 
 def _process_settings(config: Config) -> ProcessSettings:
+    limits = config.limits
     return ProcessSettings(
         preload=config.runtime.preload,
         threads=config.runtime.threads,
         environment=config.runtime.environment,
-        memory_bytes=config.limits.memory_bytes,
+        memory_bytes=limits.memory_bytes,
+        open_files=limits.open_files,
+        file_bytes=limits.file_bytes,
+        output_bytes=limits.output_bytes,
     )
 
 

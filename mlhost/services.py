@@ -255,7 +255,9 @@ class Services:
             raise Invalid(f"Loading the snapshot or running initCode failed: {lost}.") from None
 
     async def _start_worker(self, service: Service) -> Worker:
-        worker = await self._executor.open(deadline_seconds=self._score_seconds)
+        worker = await self._executor.open(
+            deadline_seconds=self._score_seconds, deadline_setting="limits.score_seconds"
+        )
         try:
             if service.blob is not None:
                 await worker.call(thaw, await self._blobs.read(service.blob))

@@ -79,7 +79,9 @@ class Sessions:
         self._check_room(who)
         self._opening[who.name] += 1  # the place is taken before the worker is started
         try:
-            worker = await self._executor.open(deadline_seconds=self._limits.execute_seconds)
+            worker = await self._executor.open(
+                deadline_seconds=self._limits.execute_seconds, deadline_setting="limits.execute_seconds"
+            )
         finally:
             self._opening[who.name] -= 1
         session = Session(names.new_id(), name or names.session_name(), who.name, worker, time())

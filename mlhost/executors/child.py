@@ -12,21 +12,28 @@ import socket
 import sys
 import traceback
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NoReturn
 
 from mlhost.errors import MlhostError, to_wire
-from mlhost.executors import wire
+from mlhost.executors import kernel, wire
 from mlhost.executors.faults import told
-from mlhost.runtime import capture, interrupt
+from mlhost.runtime import capture, interrupt, limits
 from mlhost.runtime.workspace import Workspace
 
 CHANNEL = 3  # the descriptor of the worker's end of the socketpair
 RUNSPACE = "mlhost.runtime."  # only functions from here can be called
+ROOM_BYTES = 32 << 20  # kept for telling that the memory is used up
 OOM_SCORE = "500"  # the kernel, out of memory, takes workers before the server
 RUSAGE_UNIT = 1 if sys.platform == "darwin" else 1024  # bytes per unit of ru_maxrss
+RESOURCES = {
+    # Memory that can be written, not address space that a library merely reserves.
+    "limits.memory_bytes": resource.RLIMIT_DATA,
+    "limits.open_files": resource.RLIMIT_NOFILE,
+    "limits.file_bytes": resource.RLIMIT_FSIZE,
+}
 
 
 def become(channel: int, console: int, spec: dict[str, Any]) -> NoReturn:
@@ -34,7 +41,7 @@ def become(channel: int, console: int, spec: dict[str, Any]) -> NoReturn:
     status = 1
     try:
         _rewire(channel, console)
-        _confine(Path(spec["folder"]), spec["memory_bytes"])
+        _confine(Path(spec["folder"]), spec["limits"])
         _start_afresh()
         _serve(socket.socket(fileno=CHANNEL), Workspace(_main_module(), Path(spec["folder"])))
         status = 0
@@ -60,22 +67,37 @@ def _rewire(channel: int, console: int) -> None:
     os.closerange(CHANNEL + 1, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
 
 
-def _confine(folder: Path, memory_bytes: int) -> None:
+def _confine(folder: Path, most: dict[str, int]) -> None:
     os.setsid()  # a process group of its own: an interrupt or kill takes along what the code started
     os.umask(0o077)
     os.chdir(folder)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    if memory_bytes:
-        # RLIMIT_DATA counts memory that can be written, not address space a library merely reserves.
-        resource.setrlimit(resource.RLIMIT_DATA, (memory_bytes, memory_bytes))
+    for setting, which in RESOURCES.items():
+        if most[setting]:
+            limits.given[setting] = _limit(which, most[setting])
+    kernel.give_up(kernel.CAP_SYS_RESOURCE)  # with which root could raise its limits again
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text(OOM_SCORE)
+
+
+def _limit(which: int, most: int) -> int:
+    """Set soft and hard limit; what the system itself allows may be less, and is returned then."""
+    hard = resource.getrlimit(which)[1]
+    if hard == resource.RLIM_INFINITY and which == resource.RLIMIT_DATA:
+        hard = min(most + ROOM_BYTES, sys.maxsize)
+        resource.setrlimit(which, (most, hard))
+        limits.room.append(partial(resource.setrlimit, which, (hard, hard)))
+        return most
+    bound = most if hard == resource.RLIM_INFINITY else min(most, hard)
+    resource.setrlimit(which, (bound, bound))
+    return bound
 
 
 def _start_afresh() -> None:
     """Undo what the template set for itself, and give this worker randomness of its own."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.signal(signal.SIGINT, interrupt.on_signal)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # one that came since the fork is heard now
     capture.install()
     if numpy := sys.modules.get("numpy"):  # `random` sees to itself after a fork, numpy does not
         numpy.random.seed()
@@ -106,6 +128,7 @@ def _answer(workspace: Workspace, number: int, function: str, arguments: list[An
     try:
         return wire.pack([number, None, _resolve(function)(workspace, *arguments)])
     except BaseException as fault:
+        limits.make_room(fault)
         return wire.pack([number, to_wire(told(fault)), None])
 
 

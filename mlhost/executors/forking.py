@@ -17,6 +17,7 @@ from typing import Any
 
 from mlhost.errors import Unavailable
 from mlhost.executors import wire
+from mlhost.executors.console import OUTPUT_BYTES
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +37,13 @@ class ProcessSettings:
     threads: int = 1
     environment: tuple[str, ...] = ()
     memory_bytes: int = 0
+    open_files: int = 0
+    file_bytes: int = 0
+    output_bytes: int = OUTPUT_BYTES
+
+    def limits(self) -> dict[str, int]:
+        """What the kernel holds each process of a worker to: setting -> bytes or count, 0 = no limit."""
+        return {f"limits.{name}": getattr(self, name) for name in ("memory_bytes", "open_files", "file_bytes")}
 
 
 OnExit = Callable[[tuple[int, int] | str], None]  # told (wait status, peak bytes), or why nobody can tell

@@ -33,7 +33,7 @@ from uuid import uuid4
 from mlhost.errors import MlhostError, Unavailable, WorkerLost, from_wire, to_wire
 from mlhost.executors.calling import GRACE_SECONDS, CallingWorker
 from mlhost.executors.child import RUNSPACE
-from mlhost.executors.console import Inlet
+from mlhost.executors.console import OUTPUT_BYTES, Inlet
 from mlhost.executors.faults import told
 from mlhost.runtime.capture import OwnStreams
 from mlhost.runtime.interrupt import ThreadGate, gate_of_this_thread
@@ -49,18 +49,20 @@ _numbers = itertools.count(1)  # of the workspaces of this interpreter, whose tr
 class InlineExecutor:
     """Opens workspaces on threads of this process."""
 
-    def __init__(self, work: Path) -> None:
+    def __init__(self, work: Path, output_bytes: int = OUTPUT_BYTES) -> None:
         self._work = work.absolute()
+        self._output_bytes = output_bytes
         self._open: set[InlineWorker] = set()
         self._closed = False
 
-    async def open(self, *, deadline_seconds: float) -> InlineWorker:
+    async def open(self, *, deadline_seconds: float, deadline_setting: str = "") -> InlineWorker:
         """A new worker; Unavailable if none can be had."""
         if self._closed:
             raise Unavailable("The server is stopping.")
         folder = self._work / str(uuid4())
         folder.mkdir(mode=0o700)
-        worker = InlineWorker(folder, deadline_seconds, self._open.discard)
+        worker = InlineWorker(folder, deadline_seconds, self._output_bytes, self._open.discard)
+        worker.deadline_setting = deadline_setting
         self._open.add(worker)
         try:
             await worker.start()
@@ -78,8 +80,10 @@ class InlineExecutor:
 class InlineWorker(CallingWorker):
     """The host's side of one workspace and its thread."""
 
-    def __init__(self, folder: Path, deadline_seconds: float, on_closed: Callable[[InlineWorker], None]) -> None:
-        super().__init__(deadline_seconds)
+    def __init__(
+        self, folder: Path, deadline_seconds: float, output_bytes: int, on_closed: Callable[[InlineWorker], None]
+    ) -> None:
+        super().__init__(deadline_seconds, output_bytes)
         self._folder = folder
         self._on_closed = on_closed
         self._thread: _Thread | None = None

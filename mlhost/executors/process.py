@@ -45,12 +45,13 @@ class ProcessExecutor:
         """Start the template; its imports go on in the background, and the first worker waits for them."""
         await self._living_template()
 
-    async def open(self, *, deadline_seconds: float) -> ProcessWorker:
+    async def open(self, *, deadline_seconds: float, deadline_setting: str = "") -> ProcessWorker:
         """A new worker; Unavailable if none can be had."""
         template = await self._living_template()
         folder = self._work / str(uuid4())
         folder.mkdir(mode=0o700)
-        worker = ProcessWorker(folder, deadline_seconds, self._settings.memory_bytes)
+        worker = ProcessWorker(folder, deadline_seconds, self._settings)
+        worker.deadline_setting = deadline_setting
         try:
             await worker.start(template)
         except BaseException:
@@ -79,10 +80,10 @@ class ProcessExecutor:
 class ProcessWorker(CallingWorker):
     """The host's side of one worker process."""
 
-    def __init__(self, folder: Path, deadline_seconds: float, memory_bytes: int) -> None:
-        super().__init__(deadline_seconds)
+    def __init__(self, folder: Path, deadline_seconds: float, settings: ProcessSettings) -> None:
+        super().__init__(deadline_seconds, settings.output_bytes)
         self._folder = folder
-        self._memory_bytes = memory_bytes
+        self._settings = settings
         self._kill_reason = ""  # why the host killed the worker
         self._closed_reason = ""  # set once it is being closed
         self._function: Callable[..., Any] | None = None  # of the pending call
@@ -103,7 +104,7 @@ class ProcessWorker(CallingWorker):
                 lambda: wire.FrameProtocol(self._on_reply, self._on_channel_end), sock=ours
             )
             self._transport = transport
-            spec = {"folder": str(self._folder), "memory_bytes": self._memory_bytes}
+            spec = {"folder": str(self._folder), "limits": self._settings.limits()}
             self._number = await template.fork(spec, (theirs.fileno(), self._inlet.writer), self._on_exit)
         finally:
             theirs.close()
@@ -183,7 +184,7 @@ class ProcessWorker(CallingWorker):
         self._ended.set()
         if self._transport is not None:
             self._transport.abort()
-        told = ended if isinstance(ended, str) else deaths.describe(*ended, self._memory_bytes)
+        told = ended if isinstance(ended, str) else deaths.describe(*ended, self._settings.memory_bytes)
         self._lose(self._kill_reason or self._closed_reason or told)
 
 

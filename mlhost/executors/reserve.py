@@ -35,10 +35,10 @@ class Reserve:
         if self._refilling is None or self._refilling.done():
             self._refilling = asyncio.get_running_loop().create_task(self._refill())
 
-    async def open(self, *, deadline_seconds: float) -> Worker:
+    async def open(self, *, deadline_seconds: float, deadline_setting: str = "") -> Worker:
         """A worker, from the reserve if there is one; Busy when there are as many as may be."""
         worker = self._take_spare() or await self._start()
-        worker.deadline_seconds = deadline_seconds
+        worker.deadline_seconds, worker.deadline_setting = deadline_seconds, deadline_setting
         self.fill()
         return worker
 

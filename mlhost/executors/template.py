@@ -10,7 +10,6 @@ never runs user code and never computes: a process forked after an OpenMP region
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import gc
 import importlib
 import os
@@ -20,16 +19,15 @@ import socket
 import sys
 from typing import Any
 
-from mlhost.executors import child, wire
+from mlhost.executors import child, kernel, wire
 
-PR_SET_PDEATHSIG = 1  # prctl(2)
 MAX_DESCRIPTORS = 2  # that travel with one message
 
 
 def main() -> None:
     """Serve the host at the other end of the descriptor until it is gone."""
     control = socket.socket(fileno=int(sys.argv[1]))
-    die_with_parent()
+    kernel.signal_when_parent_ends(signal.SIGKILL)
     missing = preload(sys.argv[2].split(",") if sys.argv[2] else [])
     gc.collect()
     gc.freeze()  # without it a collection in a worker would copy every page of the template
@@ -49,12 +47,6 @@ def preload(modules: list[str]) -> list[str]:
     return missing
 
 
-def die_with_parent() -> None:
-    """Have the kernel kill this process when its parent ends (Linux; elsewhere the closed socket ends it)."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-
-
 class Template:
     """The loop of the template process: messages from the host, and children that ended."""
 
@@ -68,8 +60,10 @@ class Template:
         wakeup.setblocking(False)
         self._wakeup = wakeup
         signal.set_wakeup_fd(wakeup.fileno())
-        signal.signal(signal.SIGCHLD, lambda number, frame: None)
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is the host's business
+        # Heard, so that they are not lost to a worker that is being forked, but not obeyed: a terminal's Ctrl-C is the
+        # host's business.
+        for each in (signal.SIGCHLD, signal.SIGINT):
+            signal.signal(each, lambda number, frame: None)
 
     def send(self, event: list[Any]) -> None:
         """Tell the host."""
@@ -118,6 +112,7 @@ class Template:
         channel, console = self._descriptors[:2]
         del self._descriptors[:2]
         parent = os.getpid()
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # the worker lets it through when it can handle it
         try:
             pid = os.fork()
         except OSError as fault:
@@ -125,12 +120,13 @@ class Template:
         else:
             if pid == 0:
                 signal.set_wakeup_fd(-1)
-                die_with_parent()
+                kernel.signal_when_parent_ends(signal.SIGKILL)
                 if os.getppid() != parent:  # the template died before the line above took effect
                     os._exit(1)
                 child.become(channel, console, spec)
             self._numbers[pid] = number
             self.send(["forked", number])
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         os.close(channel)
         os.close(console)
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlhost import names
 from mlhost.errors import Conflict, NotFound, Unavailable
+from mlhost.runtime import limits
 
 if TYPE_CHECKING:
     from mlhost.runtime.program import Program
@@ -109,7 +110,7 @@ def write_file(workspace: Workspace, name: str, content: bytes) -> None:
         part.replace(path)
     except OSError as fault:
         part.unlink(missing_ok=True)
-        raise Unavailable(f"{name!r} cannot be written: {fault.strerror}.") from fault
+        raise Unavailable(f"{name!r} cannot be written: {fault.strerror}{limits.note(fault)}.") from fault
 
 
 def delete_file(workspace: Workspace, name: str) -> None:
