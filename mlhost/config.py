@@ -107,6 +107,9 @@ class Limits:
         1024, "Files, sockets and pipes each process of a worker may have open."
     )
     file_bytes: SizeOrNone = setting(10_737_418_240, "Largest file a worker may write in bytes (10 GiB); 0 = no limit.")
+    processes: CountOrNone = setting(
+        64, "Processes a worker's code may have at once, ended ones it has not waited for included (Linux); 0 = any."
+    )
     output_bytes: Size = setting(10_485_760, "Console output kept of one run in bytes (10 MiB).")
 
 

@@ -142,6 +142,7 @@ def _process_settings(config: Config) -> ProcessSettings:
         memory_bytes=limits.memory_bytes,
         open_files=limits.open_files,
         file_bytes=limits.file_bytes,
+        processes=limits.processes,
         output_bytes=limits.output_bytes,
     )
 

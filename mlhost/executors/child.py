@@ -18,7 +18,7 @@ from types import ModuleType
 from typing import Any, NoReturn
 
 from mlhost.errors import MlhostError, to_wire
-from mlhost.executors import kernel, wire
+from mlhost.executors import families, kernel, wire
 from mlhost.executors.faults import told
 from mlhost.runtime import capture, interrupt, limits
 from mlhost.runtime.workspace import Workspace
@@ -41,7 +41,7 @@ def become(channel: int, console: int, spec: dict[str, Any]) -> NoReturn:
     status = 1
     try:
         _rewire(channel, console)
-        _confine(Path(spec["folder"]), spec["limits"])
+        _confine(Path(spec["folder"]), spec["limits"], spec["mark"])
         _start_afresh()
         _serve(socket.socket(fileno=CHANNEL), Workspace(_main_module(), Path(spec["folder"])))
         status = 0
@@ -67,10 +67,11 @@ def _rewire(channel: int, console: int) -> None:
     os.closerange(CHANNEL + 1, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
 
 
-def _confine(folder: Path, most: dict[str, int]) -> None:
+def _confine(folder: Path, most: dict[str, int], mark: int) -> None:
     os.setsid()  # a process group of its own: an interrupt or kill takes along what the code started
     os.umask(0o077)
     os.chdir(folder)
+    families.wear(mark)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     for setting, which in RESOURCES.items():
         if most[setting]:
@@ -95,7 +96,8 @@ def _limit(which: int, most: int) -> int:
 
 def _start_afresh() -> None:
     """Undo what the template set for itself, and give this worker randomness of its own."""
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    for each in (signal.SIGCHLD, signal.SIGTERM):
+        signal.signal(each, signal.SIG_DFL)
     signal.signal(signal.SIGINT, interrupt.on_signal)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # one that came since the fork is heard now
     capture.install()

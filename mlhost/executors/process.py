@@ -19,6 +19,7 @@ from mlhost.errors import CodeFailed, Conflict, Invalid, MlhostError, NotFound, 
 from mlhost.executors import deaths, wire
 from mlhost.executors.calling import GRACE_SECONDS, CallingWorker
 from mlhost.executors.console import Inlet
+from mlhost.executors.families import new_mark
 from mlhost.executors.forking import ProcessSettings, Template
 from mlhost.runtime.interrupt import settle
 
@@ -26,7 +27,7 @@ SETTLE = f"{settle.__module__}:{settle.__name__}"
 UNANSWERED = -1  # the number of a call whose answer nobody waits for
 
 
-LAST_WORD_SECONDS = 0.5  # between the end of a channel and word of how its process ended
+LAST_WORD_SECONDS = 1.5  # between the end of a channel and word of how its process ended, after a sweep at worst
 DISTURBED = "its code closed or disturbed descriptor 3, the channel to the server"
 RAISED = (MlhostError, Invalid, NotFound, Conflict, CodeFailed, Unavailable)  # by functions of the runtime
 
@@ -91,7 +92,8 @@ class ProcessWorker(CallingWorker):
         self._ended = asyncio.Event()
         self._transport: asyncio.WriteTransport | None = None
         self._template: Template | None = None
-        self._number = 0
+        self._mark = new_mark()  # of the processes its code starts
+        self._number = self._pid = 0
 
     async def start(self, template: Template) -> None:
         """Have the template fork the process and connect to it."""
@@ -104,8 +106,9 @@ class ProcessWorker(CallingWorker):
                 lambda: wire.FrameProtocol(self._on_reply, self._on_channel_end), sock=ours
             )
             self._transport = transport
-            spec = {"folder": str(self._folder), "limits": self._settings.limits()}
-            self._number = await template.fork(spec, (theirs.fileno(), self._inlet.writer), self._on_exit)
+            spec = {"folder": str(self._folder), "limits": self._settings.limits(), "mark": self._mark}
+            forked = await template.fork(spec, (theirs.fileno(), self._inlet.writer), self._on_exit)
+            self._number, self._pid = forked.number, forked.pid
         finally:
             theirs.close()
             os.close(self._inlet.writer)
@@ -180,7 +183,7 @@ class ProcessWorker(CallingWorker):
             asyncio.get_running_loop().call_later(LAST_WORD_SECONDS, self._kill, DISTURBED)
 
     def _on_exit(self, ended: tuple[int, int] | str) -> None:
-        """The process is gone: (wait status, peak bytes), or why the template is gone with it."""
+        """The process is gone: (wait status, peak bytes), or the reason in words."""
         self._ended.set()
         if self._transport is not None:
             self._transport.abort()

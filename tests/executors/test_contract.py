@@ -207,8 +207,8 @@ async def test_an_idle_worker_is_not_interrupted(cell: Cell) -> None:
 async def test_code_that_handles_the_interrupt_is_not_interrupted_again(cell: Cell) -> None:
     code = """
 import time
-print('begun')
 try:
+    print('begun')
     while True: time.sleep(0.001)
 except KeyboardInterrupt:
     for _ in range(300_000): pass

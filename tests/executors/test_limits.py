@@ -15,19 +15,22 @@ from typing import NamedTuple
 import pytest
 
 from mlhost.errors import MlhostError, Unavailable
+from mlhost.executors import families
 from mlhost.executors.forking import ProcessSettings
 from mlhost.executors.inline import InlineExecutor
-from mlhost.executors.process import ProcessExecutor
+from mlhost.executors.process import ProcessExecutor, ProcessWorker
 from mlhost.runtime.workspace import write_file
-from tests.parts import COVERAGE, Cell, open_cell
+from tests.parts import COVERAGE, Cell, open_cell, until
 
 EXECUTE_SECONDS = 1.0
 AFTER_SECONDS = 2.0  # the longest a program may go on after its limit
+PROCESSES = 32
 SETTINGS = ProcessSettings(
     environment=COVERAGE,
     memory_bytes=1 << 30,
     open_files=256,
     file_bytes=10_000_000,
+    processes=PROCESSES,
     output_bytes=1_000_000,
 )
 
@@ -40,7 +43,27 @@ class Program(NamedTuple):
     limit_seconds: float = 0.0
 
 
+# The bombs end after some seconds and so many forks in all, so that a broken guard fails a test and not the machine.
+BOMB = """
+import os, signal, time
+reader, writer = os.pipe()
+os.set_blocking(reader, False)
+os.write(writer, bytes(500))
+end = time.monotonic() + 4
+while time.monotonic() < end:
+    try:
+        os.read(reader, 1)
+        if os.fork() == 0:
+            {in_each}
+    except OSError:
+        time.sleep(0.01)
+"""
 PROGRAMS = {
+    "a fork bomb": Program(BOMB.format(in_each="pass"), "limits.processes"),
+    "a fork bomb of processes in sessions of their own": Program(
+        BOMB.format(in_each="os.setsid(); signal.signal(15, signal.SIG_IGN)"), "limits.processes"
+    ),
+    "a shower of zombies": Program(BOMB.format(in_each="os._exit(0)"), "limits.processes"),
     "10 GB": Program("hoard = bytearray(10_000_000_000)", "limits.memory_bytes"),
     "endless small objects": Program("hoard = []\nwhile True: hoard.append(bytes(1_000_000))", "limits.memory_bytes"),
     "endless print": Program("while True: print('x' * 1000)", "limits.execute_seconds", EXECUTE_SECONDS),
@@ -87,6 +110,14 @@ async def message(cell: Cell, code: str) -> str:
     return str(outcome["error"])
 
 
+def started_by(cell: Cell) -> list[int]:
+    """Every process there still is of those that a worker's code started, wherever it is."""
+    assert isinstance(cell.worker, ProcessWorker)
+    mark, worker = cell.worker._mark, cell.worker._pid
+    every = (int(name) for name in os.listdir("/proc") if name.isdigit())
+    return [pid for pid in every if pid != worker and families.mark_of(pid) == mark]
+
+
 @asynccontextmanager
 async def answering(bystander: Cell) -> AsyncIterator[list[float]]:
     """Meanwhile the bystander works and keeps its variable; seconds that its answers took."""
@@ -122,6 +153,7 @@ async def test_a_program_ends_within_two_seconds_of_its_limit_and_harms_nobody(
     assert program.setting in told
     assert took <= program.limit_seconds + AFTER_SECONDS
     assert max(seconds) < AFTER_SECONDS
+    assert not started_by(cell)
     await cell.worker.close()
 
 
@@ -176,6 +208,24 @@ async def test_nothing_is_claimed_of_limits_where_a_workspace_lives_in_the_serve
     await executor.close()
 
 
+async def test_workers_cannot_starve_the_template_that_watches_them(executor: ProcessExecutor) -> None:
+    cell = await open_cell(executor)
+    code = "import os\npolicies = [os.sched_getscheduler(os.getppid()) & 0xff, os.sched_getscheduler(0)]"
+    template, worker = json.loads((await cell.run(code, "policies"))["outputs"][0]["value"])
+    assert worker == os.SCHED_OTHER
+    assert template == (os.SCHED_RR if may_use_real_time() else os.SCHED_OTHER)
+    await cell.worker.close()
+
+
+def may_use_real_time() -> bool:
+    try:
+        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
+    except PermissionError:
+        return False
+    os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+    return True
+
+
 # --- the console
 
 
@@ -199,6 +249,124 @@ async def test_code_that_closes_its_output_does_not_keep_the_host_busy(executor:
     used = time.process_time()
     await cell.run("import os, time\nos.close(1); os.close(2)\ntime.sleep(0.5)")
     assert time.process_time() - used < 0.25
+    await cell.worker.close()
+
+
+# --- orphans
+
+
+DOUBLE_FORK = """
+import os, signal, time
+def leave(seconds, status=0, then=os.getpid):
+    reader, writer = os.pipe()
+    if os.fork() == 0:
+        os.setsid()
+        if os.fork() == 0:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            os.write(writer, str(os.getpid()).encode())
+            then()
+            time.sleep(seconds)
+        os._exit(status)
+    os.close(writer)
+    pid = int(os.read(reader, 20))
+    os.close(reader)
+    os.wait()
+    return pid
+"""
+
+
+def exists(pid: int) -> bool:
+    return Path(f"/proc/{pid}").exists()
+
+
+async def pid_of(cell: Cell, expression: str) -> int:
+    return int((await cell.run(f"_pid = {expression}", "_pid"))["outputs"][0]["value"])
+
+
+async def test_a_double_fork_lives_as_long_as_its_session_and_no_longer(executor: ProcessExecutor) -> None:
+    cell = await open_cell(executor)
+    await cell.run(DOUBLE_FORK)
+    pid = await pid_of(cell, "leave(1000)")
+    await cell.run("time.sleep(0.5)")
+    assert started_by(cell) == [pid]
+    begin = time.monotonic()
+    await cell.worker.close()
+    assert time.monotonic() - begin < AFTER_SECONDS
+    assert not exists(pid)
+
+
+async def test_a_double_fork_does_not_outlive_a_worker_that_crashes(executor: ProcessExecutor) -> None:
+    cell = await open_cell(executor)
+    await cell.run(DOUBLE_FORK)
+    pid = await pid_of(cell, "leave(1000)")
+    assert "exit status 3" in await message(cell, "os._exit(3)")
+    assert not exists(pid)
+    await cell.worker.close()
+
+
+@pytest.mark.parametrize("are_listed", [True, False], ids=["as listed by the kernel", "by looking at all processes"])
+def test_descendants_are_found(monkeypatch: pytest.MonkeyPatch, are_listed: bool) -> None:
+    monkeypatch.setattr(families, "LISTS_CHILDREN", are_listed)
+    with subprocess.Popen(["sh", "-c", "sleep 9 & echo; wait"], stdout=subprocess.PIPE) as shell:
+        assert shell.stdout
+        shell.stdout.readline()
+        [sleep] = families.descendants(shell.pid)
+        assert {shell.pid, sleep} <= set(families.descendants(os.getpid()))
+        assert families.parent(sleep) == shell.pid
+        families.kill_below(shell.pid)
+
+
+async def test_orphans_are_not_another_sessions(executor: ProcessExecutor) -> None:
+    cells = [await open_cell(executor) for _ in range(3)]
+    pids = []
+    for cell in cells:
+        await cell.run(DOUBLE_FORK)
+        pids.append(await pid_of(cell, "leave(1000)"))
+    await cells[1].worker.close()
+    assert [exists(pid) for pid in pids] == [True, False, True]
+    await cells[0].worker.close(force=True)
+    assert [exists(pid) for pid in pids] == [False, False, True]
+    await cells[2].worker.close()
+    assert not exists(pids[2])
+
+
+async def test_an_orphan_that_puts_off_its_mark_is_ended(executor: ProcessExecutor) -> None:
+    cell = await open_cell(executor)
+    await cell.run(DOUBLE_FORK + "import resource")
+    pid = await pid_of(cell, "leave(1000, then=lambda: resource.setrlimit(10, (5, 5)))")
+    await until(lambda: not exists(pid), seconds=2)
+    assert not await message(cell, "x = 1")
+    await cell.worker.close()
+
+
+async def test_ended_orphans_take_no_places_and_children_keep_their_exit_status(executor: ProcessExecutor) -> None:
+    cell = await open_cell(executor)
+    await cell.run(DOUBLE_FORK)
+    code = """
+import multiprocessing, subprocess, sys
+seen = []
+for n in range(40):
+    leave(0, status=9)
+    child = subprocess.Popen(['sh', '-c', f'sleep 0.01 & exit {n}'])
+    time.sleep(0.005)
+    seen.append(child.wait() == n)
+fork = multiprocessing.get_context('fork').Process(target=sys.exit, args=(7,))
+fork.start()
+fork.join()
+seen.append(fork.exitcode == 7)
+"""
+    assert not await message(cell, code)
+    assert json.loads((await cell.run("", "seen"))["outputs"][0]["value"]) == [True] * 41
+    await until(lambda: not started_by(cell))
+    await cell.worker.close()
+
+
+async def test_as_many_processes_as_are_allowed_may_run(executor: ProcessExecutor) -> None:
+    cell = await open_cell(executor)
+    code = f"import subprocess, time\nchildren = [subprocess.Popen(['sleep', '9']) for _ in range({PROCESSES})]"
+    assert not await message(cell, f"{code}\ntime.sleep(0.5)")
+    assert "limits.processes" in await message(cell, "children.append(subprocess.Popen(['sleep', '9']))\ntime.sleep(5)")
     await cell.worker.close()
 
 
