@@ -31,6 +31,7 @@ CountOrNone = Annotated[int, Meta(ge=0, le=1_000_000)]
 Size = Annotated[int, Meta(ge=1, le=2**63 - 1)]
 SizeOrNone = Annotated[int, Meta(ge=0, le=2**63 - 1)]  # the top is what setrlimit takes
 Seconds = Annotated[float, Meta(gt=0, le=_LONGEST_SECONDS)]
+SecondsOrNone = Annotated[float, Meta(ge=0, le=_LONGEST_SECONDS)]
 WholeSeconds = Annotated[int, Meta(ge=1, le=_LONGEST_SECONDS)]
 Text = Annotated[str, Meta(min_length=1)]
 Texts = tuple[Text, ...]
@@ -103,6 +104,9 @@ class Limits:
     )
     execute_seconds: Seconds = setting(3600.0, "Longest run of one execute call in seconds (1 hour).")
     score_seconds: Seconds = setting(60.0, "Longest run of one service call in seconds.")
+    cpu_seconds: SecondsOrNone = setting(
+        0.0, "Processor time in seconds one call may use, with all processes it starts (Linux); 0 = no limit."
+    )
     open_files: Annotated[int, Meta(ge=64, le=1_000_000)] = setting(
         1024, "Files, sockets and pipes each process of a worker may have open."
     )

@@ -143,6 +143,7 @@ def _process_settings(config: Config) -> ProcessSettings:
         open_files=limits.open_files,
         file_bytes=limits.file_bytes,
         processes=limits.processes,
+        cpu_seconds=limits.cpu_seconds,
         output_bytes=limits.output_bytes,
     )
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, Concatenate
@@ -24,6 +25,8 @@ GRACE_SECONDS = 1.8  # between asking a call or a worker to stop and giving it u
 class CallingWorker(ABC):
     """A `Worker` without its placement."""
 
+    _first_look_seconds = math.inf  # between the start of a call and the first `_look`
+
     def __init__(self, deadline_seconds: float, output_bytes: int) -> None:
         self.console = Console(output_bytes)
         self.lost = ""
@@ -35,6 +38,7 @@ class CallingWorker(ABC):
         self._pending: tuple[int, asyncio.Future[Any]] | None = None
         self._answered = -1  # the number of the last call whose reply came
         self._stop_reason = ""  # why the host interrupted the pending call: "after 5 seconds"
+        self._deadline = 0.0  # of the pending call, by the loop's clock
         self._timers: list[asyncio.TimerHandle] = []
 
     @property
@@ -76,6 +80,10 @@ class CallingWorker(ABC):
     def _give_up(self, reason: str) -> None:
         """The pending call has not stopped within the grace; `reason` is a clause."""
 
+    def _look(self) -> float:
+        """See whether the pending call keeps the placement's own limits, else stop it; seconds until the next look."""
+        return math.inf
+
     def _on_answer(self, number: int, error: MlhostError | None, result: Any) -> None:
         """What the call of that number came to."""
         if self._pending is None or self._pending[0] != number:
@@ -104,7 +112,8 @@ class CallingWorker(ABC):
         loop = asyncio.get_running_loop()
         number, reply = next(self._numbers), loop.create_future()
         self._pending, self._stop_reason = (number, reply), ""
-        self._timers = [loop.call_later(self.deadline_seconds, self._expire)]
+        self._deadline = loop.time() + self.deadline_seconds
+        self._timers = [loop.call_later(min(self.deadline_seconds, self._first_look_seconds), self._on_time)]
         try:
             self._send(number, function, args)
             result = await reply
@@ -140,9 +149,17 @@ class CallingWorker(ABC):
                 await asyncio.wait([reply])
         reply.exception()
 
-    def _expire(self) -> None:
-        setting = f" ({self.deadline_setting})" if self.deadline_setting else ""
-        self._stop(f"after {self.deadline_seconds:g} seconds, the time one call may take{setting}")
+    def _on_time(self) -> None:
+        """The call still runs: stop it at its deadline, and let the placement look at it until then."""
+        if self._stop_reason:  # it is being stopped
+            return
+        loop = asyncio.get_running_loop()
+        left = self._deadline - loop.time()
+        if left <= 0 or self._first_look_seconds == math.inf:
+            setting = f" ({self.deadline_setting})" if self.deadline_setting else ""
+            self._stop(f"after {self.deadline_seconds:g} seconds, the time one call may take{setting}")
+        else:
+            self._timers[0] = loop.call_later(min(left, self._look()), self._on_time)
 
     def _stop(self, reason: str) -> None:
         """Interrupt the pending call, and give it up after the grace; `reason` is said after "stopped", or ""."""

@@ -17,7 +17,7 @@ import signal
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from secrets import randbits
 
 RLIMIT_LOCKS = 10  # getrlimit(2); `resource` has no name for it
@@ -70,6 +70,12 @@ def parent(pid: int) -> int:
     """The parent of a process; 0 if it is gone."""
     fields = _stat(pid)
     return int(fields[1]) if fields else 0
+
+
+def processor_seconds(pids: Iterable[int]) -> float:
+    """Processor time that these processes, and the children they have waited for, have used so far."""
+    ticks = sum(int(tick) for pid in pids for tick in _stat(pid)[11:15])
+    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def sweep(is_kept: Callable[[int], bool]) -> None:

@@ -41,6 +41,7 @@ class ProcessSettings:
     open_files: int = 0
     file_bytes: int = 0
     processes: int = 0
+    cpu_seconds: float = 0.0
     output_bytes: int = OUTPUT_BYTES
 
     def limits(self) -> dict[str, int]:
@@ -53,10 +54,11 @@ OnExit = Callable[[tuple[int, int] | str], None]  # told (wait status, peak byte
 
 @dataclass(frozen=True, slots=True)
 class Forked:
-    """A worker process: its number with its template, and its process id."""
+    """A worker process: its number with its template, and the process ids of both."""
 
     number: int
     pid: int
+    template_pid: int
 
 
 class Template:
@@ -122,7 +124,7 @@ class Template:
             raise
         finally:
             self._forks.pop(number, None)
-        return Forked(number, pid)
+        return Forked(number, pid, self._process.pid)
 
     def signal(self, number: int, which: signal.Signals) -> None:
         """Signal a worker's process group; nothing happens if it has ended."""

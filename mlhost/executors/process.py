@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import os
 import shutil
 import signal
@@ -21,6 +22,7 @@ from mlhost.executors.calling import GRACE_SECONDS, CallingWorker
 from mlhost.executors.console import Inlet
 from mlhost.executors.families import new_mark
 from mlhost.executors.forking import ProcessSettings, Template
+from mlhost.executors.meter import Meter
 from mlhost.runtime.interrupt import settle
 
 SETTLE = f"{settle.__module__}:{settle.__name__}"
@@ -85,6 +87,7 @@ class ProcessWorker(CallingWorker):
         super().__init__(deadline_seconds, settings.output_bytes)
         self._folder = folder
         self._settings = settings
+        self._meter: Meter | None = None
         self._kill_reason = ""  # why the host killed the worker
         self._closed_reason = ""  # set once it is being closed
         self._function: Callable[..., Any] | None = None  # of the pending call
@@ -92,8 +95,7 @@ class ProcessWorker(CallingWorker):
         self._ended = asyncio.Event()
         self._transport: asyncio.WriteTransport | None = None
         self._template: Template | None = None
-        self._mark = new_mark()  # of the processes its code starts
-        self._number = self._pid = 0
+        self._number = 0
 
     async def start(self, template: Template) -> None:
         """Have the template fork the process and connect to it."""
@@ -106,9 +108,12 @@ class ProcessWorker(CallingWorker):
                 lambda: wire.FrameProtocol(self._on_reply, self._on_channel_end), sock=ours
             )
             self._transport = transport
-            spec = {"folder": str(self._folder), "limits": self._settings.limits(), "mark": self._mark}
+            mark = new_mark()
+            spec = {"folder": str(self._folder), "limits": self._settings.limits(), "mark": mark}
             forked = await template.fork(spec, (theirs.fileno(), self._inlet.writer), self._on_exit)
-            self._number, self._pid = forked.number, forked.pid
+            self._number = forked.number
+            self._meter = Meter(self._settings.cpu_seconds, forked, mark)
+            self._first_look_seconds = self._meter.first_look_seconds
         finally:
             theirs.close()
             os.close(self._inlet.writer)
@@ -144,11 +149,22 @@ class ProcessWorker(CallingWorker):
         if self._closed_reason:
             raise WorkerLost(self._closed_reason)
         self._function = function
+        if self._meter is not None:
+            self._meter.start()
         frame = wire.pack([number, f"{function.__module__}:{function.__name__}", args])
         if self._interrupts:  # one of them may still be on its way, and it was not meant for this call
             self._transport.write(wire.pack([UNANSWERED, SETTLE, [self._interrupts]]))
             self._interrupts = 0
         self._transport.write(frame)
+
+    def _look(self) -> float:
+        assert self._meter is not None
+        left = self._meter.left()
+        if left <= 0:
+            most = self._settings.cpu_seconds
+            self._stop(f"after {most:g} seconds of processor time, all that one call may use (limits.cpu_seconds)")
+            return math.inf
+        return self._meter.wait_seconds(left)
 
     def _signal_stop(self) -> None:
         self._interrupts += 1

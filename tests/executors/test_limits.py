@@ -18,11 +18,13 @@ from mlhost.errors import MlhostError, Unavailable
 from mlhost.executors import families
 from mlhost.executors.forking import ProcessSettings
 from mlhost.executors.inline import InlineExecutor
+from mlhost.executors.meter import LOOK_SECONDS, Meter
 from mlhost.executors.process import ProcessExecutor, ProcessWorker
 from mlhost.runtime.workspace import write_file
 from tests.parts import COVERAGE, Cell, open_cell, until
 
 EXECUTE_SECONDS = 1.0
+CPU_SECONDS = 1.5
 AFTER_SECONDS = 2.0  # the longest a program may go on after its limit
 PROCESSES = 32
 SETTINGS = ProcessSettings(
@@ -113,7 +115,8 @@ async def message(cell: Cell, code: str) -> str:
 def started_by(cell: Cell) -> list[int]:
     """Every process there still is of those that a worker's code started, wherever it is."""
     assert isinstance(cell.worker, ProcessWorker)
-    mark, worker = cell.worker._mark, cell.worker._pid
+    assert cell.worker._meter is not None
+    mark, worker = cell.worker._meter._mark, cell.worker._meter._forked.pid
     every = (int(name) for name in os.listdir("/proc") if name.isdigit())
     return [pid for pid in every if pid != worker and families.mark_of(pid) == mark]
 
@@ -249,6 +252,59 @@ async def test_code_that_closes_its_output_does_not_keep_the_host_busy(executor:
     used = time.process_time()
     await cell.run("import os, time\nos.close(1); os.close(2)\ntime.sleep(0.5)")
     assert time.process_time() - used < 0.25
+    await cell.worker.close()
+
+
+# --- processor time
+
+
+@pytest.fixture(scope="module")
+async def frugal(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[ProcessExecutor]:
+    settings = ProcessSettings(environment=COVERAGE, cpu_seconds=CPU_SECONDS)
+    executor = ProcessExecutor(tmp_path_factory.mktemp("work"), settings)
+    yield executor
+    await executor.close()
+
+
+async def tell_when_used_up(cell: Cell, used_up: list[float]) -> None:
+    """Note when the call that begins now has used all that it may: a processor shared with others takes longer."""
+    assert isinstance(cell.worker, ProcessWorker)
+    assert cell.worker._meter is not None
+    await asyncio.sleep(LOOK_SECONDS)
+    own = Meter(CPU_SECONDS, cell.worker._meter._forked, cell.worker._meter._mark)
+    while own.left() > 0:
+        await asyncio.sleep(0.02)
+    used_up.append(time.monotonic())
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "while True: pass",
+        "import signal\nsignal.signal(2, signal.SIG_IGN)\nwhile True: pass",
+        "import subprocess, sys\nsubprocess.run([sys.executable, '-c', 'while True: pass'])",
+        "import os\nif os.fork() == 0:\n    if os.fork() == 0:\n        os.setsid()\n        while True: pass\n"
+        "    os._exit(0)\nos.wait()\nimport time\ntime.sleep(20)",
+    ],
+    ids=["a loop", "a loop that ignores the interrupt", "a child", "an orphan in a session of its own"],
+)
+async def test_a_call_that_uses_too_much_processor_time_is_stopped(frugal: ProcessExecutor, code: str) -> None:
+    cell = await open_bad(frugal, 30)
+    used_up: list[float] = []
+    watching = asyncio.ensure_future(tell_when_used_up(cell, used_up))
+    assert "limits.cpu_seconds" in await message(cell, code)
+    assert not used_up or time.monotonic() - used_up[0] <= AFTER_SECONDS
+    watching.cancel()
+    await cell.worker.close()
+    assert not started_by(cell)
+
+
+async def test_processor_time_is_counted_anew_for_each_call_and_waiting_uses_none(frugal: ProcessExecutor) -> None:
+    cell = await open_bad(frugal, 30)
+    half = f"import time\nend = time.process_time() + {CPU_SECONDS / 2}\nwhile time.process_time() < end: pass"
+    for _ in range(3):
+        assert not await message(cell, half)
+    assert not await message(cell, f"import time\ntime.sleep({CPU_SECONDS + 0.5})")
     await cell.worker.close()
 
 
