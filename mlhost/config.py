@@ -31,6 +31,7 @@ CountOrNone = Annotated[int, Meta(ge=0, le=1_000_000)]
 Size = Annotated[int, Meta(ge=1, le=2**63 - 1)]
 SizeOrNone = Annotated[int, Meta(ge=0, le=2**63 - 1)]  # the top is what setrlimit takes
 Seconds = Annotated[float, Meta(gt=0, le=_LONGEST_SECONDS)]
+SecondsOrNone = Annotated[float, Meta(ge=0, le=_LONGEST_SECONDS)]
 WholeSeconds = Annotated[int, Meta(ge=1, le=_LONGEST_SECONDS)]
 Text = Annotated[str, Meta(min_length=1)]
 Texts = tuple[Text, ...]
@@ -108,9 +109,22 @@ class Runtime:
 class Limits:
     """What one worker and one call may use."""
 
-    memory_bytes: SizeOrNone = setting(4_294_967_296, "Memory one worker may use in bytes (4 GiB); 0 = no limit.")
+    memory_bytes: SizeOrNone = setting(
+        4_294_967_296, "Memory each process of a worker may use in bytes (4 GiB); 0 = no limit."
+    )
     execute_seconds: Seconds = setting(3600.0, "Longest run of one execute call in seconds (1 hour).")
     score_seconds: Seconds = setting(60.0, "Longest run of one service call in seconds.")
+    cpu_seconds: SecondsOrNone = setting(
+        0.0, "Processor time in seconds one call may use, with all processes it starts (Linux); 0 = no limit."
+    )
+    open_files: Annotated[int, Meta(ge=64, le=1_000_000)] = setting(
+        1024, "Files, sockets and pipes each process of a worker may have open."
+    )
+    file_bytes: SizeOrNone = setting(10_737_418_240, "Largest file a worker may write in bytes (10 GiB); 0 = no limit.")
+    processes: CountOrNone = setting(
+        64, "Processes a worker's code may have at once, ended ones it has not waited for included (Linux); 0 = any."
+    )
+    output_bytes: Size = setting(10_485_760, "Console output kept of one run in bytes (10 MiB).")
 
 
 @dataclass(frozen=True, slots=True)

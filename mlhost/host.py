@@ -65,11 +65,11 @@ async def open_host(config: Config, folder: DataFolder, passwords: Passwords | N
         async with store.write() as db:  # what was on its way when the server was killed
             await blobs.sweep(db)
 
-        processes = ProcessExecutor(folder.work, _process_settings(config))
         placements = Placements(config.runtime.profile, config.runtime.allowed_placements)
         refusals = Refusals()
         stack.push_async_callback(refusals.close)
-        executors = _executors(processes, folder.work, refusals)
+        processes = ProcessExecutor(folder.work, _process_settings(config))
+        executors = _executors(processes, folder.work, refusals, config.limits.output_bytes)
         reserve = Reserve(executors, config.pool.initial, config.pool.max, placements.for_sessions)
         stack.push_async_callback(reserve.close)
         if placements.for_sessions == PROCESS:
@@ -147,20 +147,28 @@ def _write_private(path: Path, text: str) -> None:
         file.write(text + "\n")
 
 
-def _executors(processes: ProcessExecutor, work: Path, refusals: Refusals) -> dict[Placement, Executor]:
+def _executors(
+    processes: ProcessExecutor, work: Path, refusals: Refusals, output_bytes: int
+) -> dict[Placement, Executor]:
     """All there are on this Python; one nobody opens a worker in costs nothing."""
-    executors: dict[Placement, Executor] = {PROCESS: processes, INLINE: InlineExecutor(work)}
+    executors: dict[Placement, Executor] = {PROCESS: processes, INLINE: InlineExecutor(work, output_bytes)}
     if interpreter.IS_SUPPORTED:
-        executors[INTERPRETER] = interpreter.InterpreterExecutor(work, refusals.known)
+        executors[INTERPRETER] = interpreter.InterpreterExecutor(work, refusals.known, output_bytes)
     return executors
 
 
 def _process_settings(config: Config) -> ProcessSettings:
+    limits = config.limits
     return ProcessSettings(
         preload=config.runtime.preload,
         threads=config.runtime.threads,
         environment=config.runtime.environment,
-        memory_bytes=config.limits.memory_bytes,
+        memory_bytes=limits.memory_bytes,
+        open_files=limits.open_files,
+        file_bytes=limits.file_bytes,
+        processes=limits.processes,
+        cpu_seconds=limits.cpu_seconds,
+        output_bytes=limits.output_bytes,
     )
 
 

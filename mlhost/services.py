@@ -277,7 +277,9 @@ class Services:
                 f"{service.name} {service.version} was published with the placement {where!r}, which this server does"
                 " not allow any more (runtime.allowed_placements)."
             )
-        worker = await self._reserve.open(where, deadline_seconds=self._score_seconds)
+        worker = await self._reserve.open(
+            where, deadline_seconds=self._score_seconds, deadline_setting="limits.score_seconds"
+        )
         try:
             if service.blob is not None:
                 await parcels.thaw_into(worker.call, self._blobs.read(service.blob))

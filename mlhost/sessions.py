@@ -221,7 +221,9 @@ class Sessions:
         return len(self._open)
 
     async def _open_worker(self, placement: Placement) -> Worker:
-        return await self._reserve.open(placement, deadline_seconds=self._limits.execute_seconds)
+        return await self._reserve.open(
+            placement, deadline_seconds=self._limits.execute_seconds, deadline_setting="limits.execute_seconds"
+        )
 
     async def _prepare_for(self, session: Session, code: str) -> None:
         """Move the session to where the code's imports load, before anything of the code has run."""

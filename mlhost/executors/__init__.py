@@ -21,6 +21,7 @@ class Worker(Protocol):
     """One interpreter that holds one workspace and runs one function at a time."""
 
     deadline_seconds: float  # that each call may take
+    deadline_setting: str  # by which name the one who set it knows it, or ""
 
     @property
     def console(self) -> Console:
@@ -57,8 +58,11 @@ class Worker(Protocol):
 class Executor(Protocol):
     """Opens workers in one placement."""
 
-    async def open(self, *, deadline_seconds: float) -> Worker:
-        """A new worker with an empty workspace, each of whose calls may take `deadline_seconds`."""
+    async def open(self, *, deadline_seconds: float, deadline_setting: str = "") -> Worker:
+        """A new worker with an empty workspace, each of whose calls may take `deadline_seconds`.
+
+        `deadline_setting` ("limits.score_seconds") is named to the caller whose call takes longer.
+        """
 
     async def close(self) -> None:
         """End all workers and whatever they were made from."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, Concatenate
@@ -18,23 +19,27 @@ from mlhost.executors import Given, Result
 from mlhost.executors.console import Console, Inlet
 from mlhost.runtime.workspace import Workspace
 
-GRACE_SECONDS = 2.0  # between asking a call or a worker to stop and giving it up
+GRACE_SECONDS = 1.8  # between asking a call or a worker to stop and giving it up: it is gone within two seconds
 
 
 class CallingWorker(ABC):
     """A `Worker` without its placement."""
 
-    def __init__(self, deadline_seconds: float) -> None:
-        self.console = Console()
+    _first_look_seconds = math.inf  # between the start of a call and the first `_look`
+
+    def __init__(self, deadline_seconds: float, output_bytes: int) -> None:
+        self.console = Console(output_bytes)
         self.lost = ""
         self.deadline_seconds = deadline_seconds
+        self.deadline_setting = ""
         self._inlet: Inlet | None = None
         self._turn = asyncio.Lock()
         self._numbers = itertools.count()
         self._pending: tuple[int, asyncio.Future[Any]] | None = None
         self._answered = -1  # the number of the last call whose reply came
-        self._stop_reason = ""  # why the host interrupted the pending call
+        self._stop_reason = ""  # why the host interrupted the pending call: "after 5 seconds"
         self._closed_reason = ""  # set once it is being closed, also for the calls that wait for their turn
+        self._deadline = 0.0  # of the pending call, by the loop's clock
         self._timers: list[asyncio.TimerHandle] = []
 
     @property
@@ -76,6 +81,10 @@ class CallingWorker(ABC):
     def _give_up(self, reason: str) -> None:
         """The pending call has not stopped within the grace; `reason` is a clause."""
 
+    def _look(self) -> float:
+        """See whether the pending call keeps the placement's own limits, else stop it; seconds until the next look."""
+        return math.inf
+
     def _on_answer(self, number: int, error: MlhostError | None, result: Any) -> None:
         """What the call of that number came to."""
         if self._pending is None or self._pending[0] != number:
@@ -104,7 +113,8 @@ class CallingWorker(ABC):
         loop = asyncio.get_running_loop()
         number, reply = next(self._numbers), loop.create_future()
         self._pending, self._stop_reason = (number, reply), ""
-        self._timers = [loop.call_later(self.deadline_seconds, self._expire)]
+        self._deadline = loop.time() + self.deadline_seconds
+        self._timers = [loop.call_later(min(self.deadline_seconds, self._first_look_seconds), self._on_time)]
         try:
             self._send(number, function, args)
             result = await reply
@@ -113,7 +123,7 @@ class CallingWorker(ABC):
             raise
         except MlhostError:
             if self._stop_reason and not self.lost:
-                raise CodeFailed(f"{self._stop_reason.capitalize()}.") from None
+                raise CodeFailed(f"Stopped {self._stop_reason}.") from None
             raise
         finally:
             self._pending = None
@@ -122,7 +132,7 @@ class CallingWorker(ABC):
             if self._inlet is not None:
                 self._inlet.read()
         if self._stop_reason:
-            raise CodeFailed(f"{self._stop_reason.capitalize()}.")
+            raise CodeFailed(f"Stopped {self._stop_reason}.")
         return result
 
     async def _drain(self, number: int, reply: asyncio.Future[Any]) -> None:
@@ -134,20 +144,30 @@ class CallingWorker(ABC):
             return
         reply = asyncio.get_running_loop().create_future()
         self._pending = (number, reply)
-        self._stop("the caller went away")
+        self._stop("because the caller went away")
         while not reply.done():
             with contextlib.suppress(asyncio.CancelledError):  # asked again: the grace bounds the wait
                 await asyncio.wait([reply])
         reply.exception()
 
-    def _expire(self) -> None:
-        self._stop(f"stopped after {self.deadline_seconds:g} seconds, the time one call may take")
+    def _on_time(self) -> None:
+        """The call still runs: stop it at its deadline, and let the placement look at it until then."""
+        if self._stop_reason:  # it is being stopped
+            return
+        loop = asyncio.get_running_loop()
+        left = self._deadline - loop.time()
+        if left <= 0 or self._first_look_seconds == math.inf:
+            setting = f" ({self.deadline_setting})" if self.deadline_setting else ""
+            self._stop(f"after {self.deadline_seconds:g} seconds, the time one call may take{setting}")
+        else:
+            self._timers[0] = loop.call_later(min(left, self._look()), self._on_time)
 
     def _stop(self, reason: str) -> None:
+        """Interrupt the pending call, and give it up after the grace; `reason` is said after "stopped", or ""."""
         self._stop_reason = reason
         self._signal_stop()
         loop = asyncio.get_running_loop()
         # Once more half way: the first may have come before the worker had even read the call.
         self._timers.append(loop.call_later(GRACE_SECONDS / 2, self._signal_stop))
-        told = "it did not stop when it was interrupted" + (f" ({reason})" if reason else "")
+        told = f"it did not stop when it was interrupted {reason}".rstrip()
         self._timers.append(loop.call_later(GRACE_SECONDS, self._give_up, told))

@@ -10,17 +10,25 @@ import signal
 import socket
 import sys
 import traceback
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
-from mlhost.executors import wire
+from mlhost.executors import families, kernel, wire
 from mlhost.executors.serving import answer, main_module
-from mlhost.runtime import capture, freeze, interrupt, program  # noqa: F401 - the template loads them for all workers
+from mlhost.runtime import capture, freeze, interrupt, limits, program  # noqa: F401 - loaded once for all workers
 from mlhost.runtime.workspace import Workspace
 
 CHANNEL = 3  # the descriptor of the worker's end of the socketpair
+ROOM_BYTES = 32 << 20  # kept for telling that the memory is used up
 OOM_SCORE = "500"  # the kernel, out of memory, takes workers before the server
 RUSAGE_UNIT = 1 if sys.platform == "darwin" else 1024  # bytes per unit of ru_maxrss
+RESOURCES = {
+    # Memory that can be written, not address space that a library merely reserves.
+    "limits.memory_bytes": resource.RLIMIT_DATA,
+    "limits.open_files": resource.RLIMIT_NOFILE,
+    "limits.file_bytes": resource.RLIMIT_FSIZE,
+}
 
 
 def become(channel: int, console: int, spec: dict[str, Any]) -> NoReturn:
@@ -28,7 +36,7 @@ def become(channel: int, console: int, spec: dict[str, Any]) -> NoReturn:
     status = 1
     try:
         _rewire(channel, console)
-        _confine(Path(spec["folder"]), spec["memory_bytes"])
+        _confine(Path(spec["folder"]), spec["limits"], spec["mark"])
         _start_afresh()
         _serve(socket.socket(fileno=CHANNEL), Workspace(main_module(), Path(spec["folder"])))
         status = 0
@@ -54,22 +62,39 @@ def _rewire(channel: int, console: int) -> None:
     os.closerange(CHANNEL + 1, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
 
 
-def _confine(folder: Path, memory_bytes: int) -> None:
+def _confine(folder: Path, most: dict[str, int], mark: int) -> None:
     os.setsid()  # a process group of its own: an interrupt or kill takes along what the code started
     os.umask(0o077)
     os.chdir(folder)
+    families.wear(mark)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    if memory_bytes:
-        # RLIMIT_DATA counts memory that can be written, not address space a library merely reserves.
-        resource.setrlimit(resource.RLIMIT_DATA, (memory_bytes, memory_bytes))
+    for setting, which in RESOURCES.items():
+        if most[setting]:
+            limits.given[setting] = _limit(which, most[setting])
+    kernel.give_up(kernel.CAP_SYS_RESOURCE)  # with which root could raise its limits again
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text(OOM_SCORE)
 
 
+def _limit(which: int, most: int) -> int:
+    """Set soft and hard limit; what the system itself allows may be less, and is returned then."""
+    hard = resource.getrlimit(which)[1]
+    if hard == resource.RLIM_INFINITY and which == resource.RLIMIT_DATA:
+        hard = min(most + ROOM_BYTES, sys.maxsize)
+        resource.setrlimit(which, (most, hard))
+        limits.room.append(partial(resource.setrlimit, which, (hard, hard)))
+        return most
+    bound = most if hard == resource.RLIM_INFINITY else min(most, hard)
+    resource.setrlimit(which, (bound, bound))
+    return bound
+
+
 def _start_afresh() -> None:
     """Undo what the template set for itself, and give this worker randomness of its own."""
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    for each in (signal.SIGCHLD, signal.SIGTERM):
+        signal.signal(each, signal.SIG_DFL)
     signal.signal(signal.SIGINT, interrupt.on_signal)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # one that came since the fork is heard now
     capture.install()
     if numpy := sys.modules.get("numpy"):  # `random` sees to itself after a fork, numpy does not
         numpy.random.seed()

@@ -4,31 +4,39 @@ from __future__ import annotations
 
 import asyncio
 import codecs
-import contextlib
 import os
 
-MAX_BYTES = 10 * 1024 * 1024  # kept per run
+from mlhost.runtime.limits import in_words
+
+OUTPUT_BYTES = 10 * 1024 * 1024  # kept per run where nothing else is set
 READ_BYTES = 65536  # at a time
-NOTICE = "\n[mlhost: output beyond 10 MB is not kept]\n"
+READS = 16  # a pipe holds 64 KiB, and the code at its other end can make that 1 MiB
+PAUSE_SECONDS = 0.001  # between reads of what is not kept: a flood must not keep the host busy
 
 
 class Console:
-    """What a worker printed since the console was last cleared."""
+    """What a worker printed since the console was last cleared, up to `output_bytes`."""
 
-    def __init__(self) -> None:
+    def __init__(self, output_bytes: int = OUTPUT_BYTES) -> None:
+        self._most = output_bytes
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._parts: list[str] = []
         self._bytes = 0
 
     def write(self, printed: bytes) -> None:
         """Keep what was printed, up to the bound; the first byte beyond it leaves a notice instead."""
-        if self._bytes >= MAX_BYTES:
+        if (room := self._most - self._bytes) <= 0:
             return
-        kept = printed[: MAX_BYTES - self._bytes]
+        kept = printed[:room]
         self._bytes += len(kept)
         self._parts.append(self._decoder.decode(kept))
-        if self._bytes >= MAX_BYTES:
-            self._parts.append(NOTICE)
+        if self.is_full:
+            self._parts.append(f"\n[mlhost: output beyond {in_words(self._most)} is not kept: limits.output_bytes]\n")
+
+    @property
+    def is_full(self) -> bool:
+        """Whether nothing more is kept before it is cleared."""
+        return self._bytes >= self._most
 
     @property
     def text(self) -> str:
@@ -58,21 +66,47 @@ class Inlet:
         self._console = console
         self._reader, self.writer = os.pipe()
         self._is_open = True
+        self._pausing: asyncio.TimerHandle | None = None
+        self._loop = asyncio.get_running_loop()
         os.set_blocking(self._reader, False)
-        asyncio.get_running_loop().add_reader(self._reader, self.read)
+        self._listen()
 
     def read(self) -> None:
         """Take what is in the pipe now; all that was printed before a reply is there when the reply is."""
-        with contextlib.suppress(BlockingIOError):
-            while self._is_open and (printed := os.read(self._reader, READ_BYTES)):
-                self._console.write(printed)
-                if len(printed) < READ_BYTES:
-                    break
+        for _ in range(READS):
+            if len(self._read_once() or b"") < READ_BYTES:
+                return
 
     def close(self) -> None:
         """Take the rest and close the host's end."""
         if self._is_open:
             self.read()
             self._is_open = False
-            asyncio.get_running_loop().remove_reader(self._reader)
+            if self._pausing is not None:
+                self._pausing.cancel()
+            self._loop.remove_reader(self._reader)
             os.close(self._reader)
+
+    def _listen(self) -> None:
+        self._pausing = None
+        self._loop.add_reader(self._reader, self._on_readable)
+
+    def _on_readable(self) -> None:
+        """One read at a time, so that everything else has its turn between two."""
+        printed = self._read_once()
+        if printed == b"":  # code closed the other end, and this one would be readable for ever
+            self._loop.remove_reader(self._reader)
+        elif self._console.is_full:
+            self._loop.remove_reader(self._reader)
+            self._pausing = self._loop.call_later(PAUSE_SECONDS, self._listen)
+
+    def _read_once(self) -> bytes | None:
+        """What there is; None when there is nothing now, empty when there never will be again."""
+        if not self._is_open:
+            return None
+        try:
+            printed = os.read(self._reader, READ_BYTES)
+        except BlockingIOError:
+            return None
+        self._console.write(printed)
+        return printed

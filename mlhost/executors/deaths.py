@@ -12,7 +12,7 @@ MEANINGS: dict[int, str] = {
     signal.SIGFPE: "it crashed with an arithmetic fault",
     signal.SIGILL: "it crashed on an illegal instruction",
     signal.SIGXCPU: "it used up its processor time",
-    signal.SIGXFSZ: "it wrote a file larger than allowed",
+    signal.SIGXFSZ: "it wrote a file larger than limits.file_bytes",
 }
 NEAR_LIMIT = 0.8  # of the memory limit at its peak: then a kill is probably about memory
 
@@ -20,12 +20,16 @@ NEAR_LIMIT = 0.8  # of the memory limit at its peak: then a kill is probably abo
 def describe(status: int, peak_bytes: int, memory_bytes: int) -> str:
     """One sentence from a wait status, the peak resident memory and the memory limit (0 = none), both in bytes."""
     code = os.waitstatus_to_exitcode(status)
-    if code >= 0:
-        return f"its code ended the process with exit status {code}"
     number = -code
     if number == signal.SIGKILL:
         return _killed(peak_bytes, memory_bytes)
-    return f"{MEANINGS.get(number, 'it was ended by a signal')} ({_name(number)})"
+    if code >= 0:
+        told = f"its code ended the process with exit status {code}"
+    else:
+        told = f"{MEANINGS.get(number, 'it was ended by a signal')} ({_name(number)})"
+    if code and memory_bytes and peak_bytes > NEAR_LIMIT * memory_bytes:
+        return f"{told}, {_peak(peak_bytes, memory_bytes)}: probably out of memory"
+    return told
 
 
 def _name(number: int) -> str:
@@ -36,10 +40,14 @@ def _name(number: int) -> str:
 
 
 def _killed(peak_bytes: int, memory_bytes: int) -> str:
-    peak = f"peak memory {peak_bytes / 2**30:.2f} GiB"
+    peak = _peak(peak_bytes, memory_bytes)
     if not memory_bytes:
         return f"it was killed from outside (SIGKILL), {peak}: probably out of memory"
-    limit = f"{peak} of {memory_bytes / 2**30:.2f} GiB allowed"
     if peak_bytes > NEAR_LIMIT * memory_bytes:
-        return f"it was killed (SIGKILL), {limit}: probably out of memory"
-    return f"it was killed from outside (SIGKILL), {limit}"
+        return f"it was killed (SIGKILL), {peak}: probably out of memory"
+    return f"it was killed from outside (SIGKILL), {peak}"
+
+
+def _peak(peak_bytes: int, memory_bytes: int) -> str:
+    peak = f"peak memory {peak_bytes / 2**30:.2f} GiB"
+    return f"{peak} of {memory_bytes / 2**30:.2f} GiB allowed (limits.memory_bytes)" if memory_bytes else peak

@@ -18,11 +18,13 @@ from typing import Any
 from mlhost.errors import Unavailable
 from mlhost.executors import wire
 from mlhost.executors.channel import FrameProtocol
+from mlhost.executors.console import OUTPUT_BYTES
 
 log = logging.getLogger(__name__)
 
 FORK_SECONDS = 10.0  # the longest a fork may take on a busy machine
 TEMPLATE_SECONDS = 120.0  # the longest the template may take for its imports on a slow disk
+END_SECONDS = 5.0  # the longest it may take to end all workers and what their code started
 
 # What workers may see of the server's environment; `runtime.environment` adds to it.
 ENVIRONMENT = ("HOME", "LANG", "LC_ALL", "LC_CTYPE", "LD_LIBRARY_PATH", "PATH", "PYTHONPATH", "TMPDIR", "TZ")
@@ -37,9 +39,27 @@ class ProcessSettings:
     threads: int = 1
     environment: tuple[str, ...] = ()
     memory_bytes: int = 0
+    open_files: int = 0
+    file_bytes: int = 0
+    processes: int = 0
+    cpu_seconds: float = 0.0
+    output_bytes: int = OUTPUT_BYTES
+
+    def limits(self) -> dict[str, int]:
+        """What the kernel holds each process of a worker to: setting -> bytes or count, 0 = no limit."""
+        return {f"limits.{name}": getattr(self, name) for name in ("memory_bytes", "open_files", "file_bytes")}
 
 
-OnExit = Callable[[tuple[int, int] | str], None]  # told (wait status, peak bytes), or why nobody can tell
+OnExit = Callable[[tuple[int, int] | str], None]  # told (wait status, peak bytes), or the reason in words
+
+
+@dataclass(frozen=True, slots=True)
+class Forked:
+    """A worker process: its number with its template, and the process ids of both."""
+
+    number: int
+    pid: int
+    template_pid: int
 
 
 class Template:
@@ -51,7 +71,7 @@ class Template:
         self._control = control
         self._numbers = itertools.count(1)
         self._exits: dict[int, OnExit] = {}
-        self._forks: dict[int, asyncio.Future[None]] = {}
+        self._forks: dict[int, asyncio.Future[int]] = {}
         self._ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._transport: asyncio.BaseTransport | None = None
 
@@ -62,7 +82,7 @@ class Template:
         with theirs:
             arguments = [sys.executable, "-P", "-m", "mlhost.executors.template", str(theirs.fileno())]
             process = subprocess.Popen(  # noqa: ASYNC220 - the start is short, and nothing else can be done before
-                [*arguments, ",".join(settings.preload)],
+                [*arguments, str(settings.processes), ",".join(settings.preload)],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 cwd=work,
@@ -82,8 +102,8 @@ class Template:
         spec: Mapping[str, Any],
         descriptors: tuple[int, int],
         on_exit: OnExit,
-    ) -> int:
-        """Fork a worker that gets the two descriptors; its number here. Unavailable if that cannot be."""
+    ) -> Forked:
+        """Fork a worker that gets the two descriptors; Unavailable if that cannot be."""
         try:
             async with asyncio.timeout(TEMPLATE_SECONDS):
                 await asyncio.shield(self._ready)
@@ -95,7 +115,7 @@ class Template:
         try:
             self._send(["fork", number, spec], descriptors)
             async with asyncio.timeout(FORK_SECONDS):
-                await forked
+                pid = await forked
         except TimeoutError:
             self._process.kill()  # it hangs: the next worker is forked from a new one
             raise Unavailable(f"The template process did not fork a worker within {FORK_SECONDS:g} s.") from None
@@ -105,7 +125,7 @@ class Template:
             raise
         finally:
             self._forks.pop(number, None)
-        return number
+        return Forked(number, pid, self._process.pid)
 
     def signal(self, number: int, which: signal.Signals) -> None:
         """Signal a worker's process group; nothing happens if it has ended."""
@@ -113,12 +133,17 @@ class Template:
             self._send(["signal", number, which.value])
 
     async def close(self) -> None:
-        """End the process; the kernel ends its workers with it."""
+        """End the process, which ends its workers first, and everything their code started."""
+        if not self._ready.done():  # it has no workers and does not listen yet
+            self._process.kill()
         if self._transport is not None:
             self._transport.close()
         self._end("the server stopped")
-        self._process.kill()
-        await asyncio.to_thread(self._process.wait)
+        try:
+            await asyncio.to_thread(self._process.wait, END_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()  # the kernel ends the workers with it
+            await asyncio.to_thread(self._process.wait)
 
     def _send(self, message: list[Any], descriptors: tuple[int, ...] = ()) -> None:
         try:
@@ -129,9 +154,9 @@ class Template:
     def _on_event(self, body: memoryview) -> None:
         kind, *rest = wire.unpack(body)
         if kind == "exited":
-            number, status, peak_bytes = rest
+            number, status, peak_bytes, reason = rest
             if on_exit := self._exits.pop(number, None):
-                on_exit((status, peak_bytes))
+                on_exit(reason or (status, peak_bytes))
         elif kind == "ready":
             for module in rest[0]:
                 log.info("not preloaded: %s", module)
@@ -140,7 +165,7 @@ class Template:
             if forked.done():
                 return
             if kind == "forked":
-                forked.set_result(None)
+                forked.set_result(rest[1])
             else:
                 forked.set_exception(Unavailable(f"No worker can be started: {rest[1]}"))
 
@@ -153,7 +178,8 @@ class Template:
         self.lost = True
         self._control.close()
         fault = Unavailable("The process that workers are forked from died; the next call starts a new one.")
-        for waiting in (self._ready, *self._forks.values()):
+        waiters: list[asyncio.Future[Any]] = [self._ready, *self._forks.values()]
+        for waiting in waiters:
             if not waiting.done():
                 waiting.set_exception(fault)
                 waiting.exception()  # nobody may be waiting, and that is no mistake

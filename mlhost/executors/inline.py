@@ -23,6 +23,7 @@ from typing import Any
 
 from mlhost.errors import from_wire, to_wire
 from mlhost.executors import callables
+from mlhost.executors.console import OUTPUT_BYTES
 from mlhost.executors.faults import told
 from mlhost.executors.threads import Listener, ThreadExecutor, WorkspaceThread
 from mlhost.runtime.capture import OwnStreams
@@ -35,8 +36,8 @@ _numbers = itertools.count(1)  # of the workspaces of this interpreter, whose tr
 class InlineExecutor(ThreadExecutor):
     """Opens workspaces in this interpreter."""
 
-    def __init__(self, work: Path) -> None:
-        super().__init__(work, InlineThread)
+    def __init__(self, work: Path, output_bytes: int = OUTPUT_BYTES) -> None:
+        super().__init__(work, InlineThread, output_bytes)
 
 
 class InlineThread(WorkspaceThread):

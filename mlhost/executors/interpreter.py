@@ -21,6 +21,7 @@ from typing import Any
 from mlhost.errors import MlhostError, Unavailable
 from mlhost.executors import guest
 from mlhost.executors.channel import Channel
+from mlhost.executors.console import OUTPUT_BYTES
 from mlhost.executors.threads import Listener, ThreadExecutor, WorkspaceThread
 from mlhost.runtime.workspace import ping
 
@@ -37,14 +38,16 @@ class InterpreterExecutor(ThreadExecutor):
     `refusing` is asked at each start for the packages known not to load there, and why.
     """
 
-    def __init__(self, work: Path, refusing: Callable[[], Mapping[str, str]] = dict) -> None:
+    def __init__(
+        self, work: Path, refusing: Callable[[], Mapping[str, str]] = dict, output_bytes: int = OUTPUT_BYTES
+    ) -> None:
         if not IS_SUPPORTED:
             raise Unavailable(f"Sessions in subinterpreters need CPython {NEEDS[0]}.{NEEDS[1]} or later.")
 
         def make(folder: Path, console: int, listener: Listener) -> InterpreterThread:
             return InterpreterThread(folder, console, listener, refusing())
 
-        super().__init__(work, make)
+        super().__init__(work, make, output_bytes)
 
 
 class InterpreterThread(WorkspaceThread):

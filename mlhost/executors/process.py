@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import os
 import shutil
 import signal
@@ -18,12 +19,14 @@ from mlhost.executors import deaths
 from mlhost.executors.calling import GRACE_SECONDS, CallingWorker
 from mlhost.executors.channel import Channel
 from mlhost.executors.console import Inlet
+from mlhost.executors.families import new_mark
 from mlhost.executors.forking import ProcessSettings, Template
+from mlhost.executors.meter import Meter
 from mlhost.runtime.interrupt import settle
 
 UNANSWERED = -1  # the number of a call whose answer nobody waits for
 
-LAST_WORD_SECONDS = 0.5  # between the end of a channel and word of how its process ended
+LAST_WORD_SECONDS = 1.5  # between the end of a channel and word of how its process ended, after a sweep at worst
 DISTURBED = "its code closed or disturbed descriptor 3, the channel to the server"
 
 
@@ -41,12 +44,13 @@ class ProcessExecutor:
         """Start the template; its imports go on in the background, and the first worker waits for them."""
         await self._living_template()
 
-    async def open(self, *, deadline_seconds: float) -> ProcessWorker:
+    async def open(self, *, deadline_seconds: float, deadline_setting: str = "") -> ProcessWorker:
         """A new worker; Unavailable if none can be had."""
         template = await self._living_template()
         folder = self._work / str(uuid4())
         folder.mkdir(mode=0o700)
-        worker = ProcessWorker(folder, deadline_seconds, self._settings.memory_bytes)
+        worker = ProcessWorker(folder, deadline_seconds, self._settings)
+        worker.deadline_setting = deadline_setting
         try:
             await worker.start(template)
         except BaseException:
@@ -75,10 +79,11 @@ class ProcessExecutor:
 class ProcessWorker(CallingWorker):
     """The host's side of one worker process."""
 
-    def __init__(self, folder: Path, deadline_seconds: float, memory_bytes: int) -> None:
-        super().__init__(deadline_seconds)
+    def __init__(self, folder: Path, deadline_seconds: float, settings: ProcessSettings) -> None:
+        super().__init__(deadline_seconds, settings.output_bytes)
         self._folder = folder
-        self._memory_bytes = memory_bytes
+        self._settings = settings
+        self._meter: Meter | None = None
         self._kill_reason = ""  # why the host killed the worker
         self._interrupts = 0  # sent since the worker last let them settle
         self._ended = asyncio.Event()
@@ -93,8 +98,12 @@ class ProcessWorker(CallingWorker):
         try:
             self._template = template
             await self._channel.connect(ours)
-            spec = {"folder": str(self._folder), "memory_bytes": self._memory_bytes}
-            self._number = await template.fork(spec, (theirs.fileno(), self._inlet.writer), self._on_exit)
+            mark = new_mark()
+            spec = {"folder": str(self._folder), "limits": self._settings.limits(), "mark": mark}
+            forked = await template.fork(spec, (theirs.fileno(), self._inlet.writer), self._on_exit)
+            self._number = forked.number
+            self._meter = Meter(self._settings.cpu_seconds, forked, mark)
+            self._first_look_seconds = self._meter.first_look_seconds
         finally:
             theirs.close()
             os.close(self._inlet.writer)
@@ -125,10 +134,21 @@ class ProcessWorker(CallingWorker):
     # --- one call --------------------------------------------------------------------------------------------------
 
     def _send(self, number: int, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
+        if self._meter is not None:
+            self._meter.start()
         if self._interrupts:  # one of them may still be on its way, and it was not meant for this call
             self._channel.notify(UNANSWERED, settle, (self._interrupts,))
             self._interrupts = 0
         self._channel.send(number, function, args)
+
+    def _look(self) -> float:
+        assert self._meter is not None
+        left = self._meter.left()
+        if left <= 0:
+            most = self._settings.cpu_seconds
+            self._stop(f"after {most:g} seconds of processor time, all that one call may use (limits.cpu_seconds)")
+            return math.inf
+        return self._meter.wait_seconds(left)
 
     def _signal_stop(self) -> None:
         self._interrupts += 1
@@ -155,8 +175,8 @@ class ProcessWorker(CallingWorker):
             asyncio.get_running_loop().call_later(LAST_WORD_SECONDS, self._kill, DISTURBED)
 
     def _on_exit(self, ended: tuple[int, int] | str) -> None:
-        """The process is gone: (wait status, peak bytes), or why the template is gone with it."""
+        """The process is gone: (wait status, peak bytes), or the reason in words."""
         self._ended.set()
         self._channel.abort()
-        told = ended if isinstance(ended, str) else deaths.describe(*ended, self._memory_bytes)
+        told = ended if isinstance(ended, str) else deaths.describe(*ended, self._settings.memory_bytes)
         self._lose(self._kill_reason or self._closed_reason or told)

@@ -40,12 +40,12 @@ class Reserve:
         if self._refilling is None or self._refilling.done():
             self._refilling = asyncio.get_running_loop().create_task(self._refill())
 
-    async def open(self, placement: Placement, *, deadline_seconds: float) -> Worker:
+    async def open(self, placement: Placement, *, deadline_seconds: float, deadline_setting: str = "") -> Worker:
         """A worker, from the reserve if there is one; Busy when there are as many as may be."""
         if placement != self._spare_in:
-            return await self._start(placement, deadline_seconds)
-        worker = self._take_spare() or await self._start(placement, deadline_seconds)
-        worker.deadline_seconds = deadline_seconds
+            return await self._start(placement, deadline_seconds, deadline_setting)
+        worker = self._take_spare() or await self._start(placement)
+        worker.deadline_seconds, worker.deadline_setting = deadline_seconds, deadline_setting
         self.fill()
         return worker
 
@@ -67,7 +67,7 @@ class Reserve:
                 return worker
         return None
 
-    async def _start(self, placement: Placement, deadline_seconds: float) -> Worker:
+    async def _start(self, placement: Placement, deadline_seconds: float = 0, deadline_setting: str = "") -> Worker:
         if self.count() >= self._most:
             raise Busy(
                 f"{self._most} workers run, which is all there may be (pool.max); close sessions or try again later.",
@@ -75,7 +75,9 @@ class Reserve:
             )
         self._starting += 1  # the place is taken before the worker is started
         try:
-            worker = await self._executors[placement].open(deadline_seconds=deadline_seconds)
+            worker = await self._executors[placement].open(
+                deadline_seconds=deadline_seconds, deadline_setting=deadline_setting
+            )
         finally:
             self._starting -= 1
         self._living.append(worker)
@@ -84,7 +86,7 @@ class Reserve:
     async def _refill(self) -> None:
         while len(self._spare) < self._initial and self.count() < self._most:
             try:
-                self._spare.append(await self._start(self._spare_in, 0))
+                self._spare.append(await self._start(self._spare_in))
             except MlhostError as fault:
                 log.warning("a spare worker did not start: %s", fault)
                 await asyncio.sleep(PATIENCE_SECONDS)

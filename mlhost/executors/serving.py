@@ -9,6 +9,7 @@ from typing import Any
 from mlhost.errors import to_wire
 from mlhost.executors import callables, wire
 from mlhost.executors.faults import told
+from mlhost.runtime import limits
 from mlhost.runtime.workspace import Workspace
 
 
@@ -25,4 +26,5 @@ def answer(workspace: Workspace, number: int, function: str, arguments: list[Any
     try:
         return wire.pack([number, None, callables.find(function)(workspace, *arguments)])
     except BaseException as fault:
+        limits.make_room(fault)
         return wire.pack([number, to_wire(told(fault)), None])

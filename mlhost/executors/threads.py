@@ -24,7 +24,7 @@ from uuid import uuid4
 
 from mlhost.errors import MlhostError, Unavailable
 from mlhost.executors.calling import GRACE_SECONDS, CallingWorker
-from mlhost.executors.console import Inlet
+from mlhost.executors.console import OUTPUT_BYTES, Inlet
 
 log = logging.getLogger(__name__)
 
@@ -96,19 +96,21 @@ MakeThread = Callable[[Path, int, Listener], WorkspaceThread]  # folder, console
 class ThreadExecutor:
     """Opens workspaces on threads of this process."""
 
-    def __init__(self, work: Path, make: MakeThread) -> None:
+    def __init__(self, work: Path, make: MakeThread, output_bytes: int = OUTPUT_BYTES) -> None:
         self._work = work.absolute()
         self._make = make
+        self._output_bytes = output_bytes
         self._open: set[ThreadWorker] = set()
         self._closed = False
 
-    async def open(self, *, deadline_seconds: float) -> ThreadWorker:
+    async def open(self, *, deadline_seconds: float, deadline_setting: str = "") -> ThreadWorker:
         """A new worker; Unavailable if none can be had."""
         if self._closed:
             raise Unavailable("The server is stopping.")
         folder = self._work / str(uuid4())
         folder.mkdir(mode=0o700)
-        worker = ThreadWorker(folder, deadline_seconds, self._open.discard)
+        worker = ThreadWorker(folder, deadline_seconds, self._output_bytes, self._open.discard)
+        worker.deadline_setting = deadline_setting
         self._open.add(worker)
         try:
             await worker.start(self._make)
@@ -126,8 +128,10 @@ class ThreadExecutor:
 class ThreadWorker(CallingWorker):
     """The host's side of one workspace and its thread."""
 
-    def __init__(self, folder: Path, deadline_seconds: float, on_closed: Callable[[ThreadWorker], None]) -> None:
-        super().__init__(deadline_seconds)
+    def __init__(
+        self, folder: Path, deadline_seconds: float, output_bytes: int, on_closed: Callable[[ThreadWorker], None]
+    ) -> None:
+        super().__init__(deadline_seconds, output_bytes)
         self._folder = folder
         self._on_closed = on_closed
         self._thread: WorkspaceThread | None = None

@@ -23,7 +23,7 @@ from mlhost import names
 from mlhost.errors import CodeFailed, Invalid
 from mlhost.params import jsontext
 from mlhost.params.signature import Signature
-from mlhost.runtime import capture
+from mlhost.runtime import capture, limits
 from mlhost.runtime.interrupt import interruptible
 from mlhost.runtime.outcome import Outcome, Output
 from mlhost.runtime.workspace import Workspace, list_objects, look
@@ -274,6 +274,7 @@ def _names_read(code: CodeType) -> set[str]:
 
 def _tell(failure: BaseException) -> str:
     """Print the traceback of user code to the console; return what it says last, "Type: message"."""
+    limits.make_room(failure)
     trace = _users_part(failure.__traceback__)
     error = traceback.TracebackException(type(failure), failure, trace, limit=-SHOWN_FRAMES)
     try:
@@ -284,7 +285,7 @@ def _tell(failure: BaseException) -> str:
     said = next(lines, type(failure).__name__.strip())
     if isinstance(failure, SyntaxError) and failure.lineno:
         return f"{said} (line {failure.lineno})"
-    return f"{said}{_memory_note()}" if isinstance(failure, MemoryError) else said
+    return said + limits.note(failure)
 
 
 def _users_part(trace: TracebackType | None) -> TracebackType | None:
@@ -292,12 +293,3 @@ def _users_part(trace: TracebackType | None) -> TracebackType | None:
     while trace and trace.tb_frame.f_code.co_filename == __file__:
         trace = trace.tb_next
     return trace
-
-
-def _memory_note() -> str:
-    import resource
-
-    limit = resource.getrlimit(resource.RLIMIT_DATA)[0]
-    if limit == resource.RLIM_INFINITY:
-        return " (no memory is left)"
-    return f" (this worker may use {limit / 2**30:.1f} GiB: limits.memory_bytes)"

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from mlhost import names
 from mlhost.errors import Conflict, NotFound, Unavailable
+from mlhost.runtime import limits
 
 if TYPE_CHECKING:
     from mlhost.runtime.parcels import Parcel
@@ -132,7 +133,7 @@ def replacing(workspace: Workspace, name: str) -> Iterator[BinaryIO]:
     except BaseException as fault:
         part.unlink(missing_ok=True)
         if isinstance(fault, OSError):
-            raise Unavailable(f"{name!r} cannot be written: {fault.strerror}.") from fault
+            raise Unavailable(f"{name!r} cannot be written: {fault.strerror}{limits.note(fault)}.") from fault
         raise
 
 

@@ -25,7 +25,7 @@ class FakeExecutor:
         self.fault: Exception | None = None
         self.most_at_once = 0
 
-    async def open(self, *, deadline_seconds: float) -> FakeWorker:
+    async def open(self, *, deadline_seconds: float, deadline_setting: str = "") -> FakeWorker:
         await asyncio.sleep(0.001)
         if self.fault:
             raise self.fault

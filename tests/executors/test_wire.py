@@ -100,10 +100,10 @@ def test_a_console_decodes_characters_cut_in_two() -> None:
 
 
 def test_a_console_keeps_what_fits_and_says_that_more_is_not_kept() -> None:
-    text = console.Console()
+    text = console.Console(output_bytes=1000)
     for _ in range(12):
-        text.write(b"x" * 1_000_000)
-    assert text.text == "x" * console.MAX_BYTES + console.NOTICE
+        text.write(b"x" * 99)
+    assert text.text == "x" * 1000 + "\n[mlhost: output beyond 1000 bytes is not kept: limits.output_bytes]\n"
     text.clear()
     text.write(b"new")
     assert text.text == "new"
@@ -117,8 +117,15 @@ def test_a_console_keeps_what_fits_and_says_that_more_is_not_kept() -> None:
         (signal.SIGSEGV, 0, 0, "segmentation fault"),
         (signal.SIGTERM, 0, 0, "ended by a signal (SIGTERM)"),
         (40, 0, 0, "ended by a signal (signal 40)"),
+        (signal.SIGABRT, 1 << 30, 1 << 30, "1.00 GiB allowed (limits.memory_bytes): probably out of memory"),
+        (1 << 8, 1 << 30, 1 << 30, "exit status 1, peak memory 1.00 GiB of 1.00 GiB allowed (limits.memory_bytes)"),
         (signal.SIGKILL, 1 << 30, 0, "probably out of memory"),
-        (signal.SIGKILL, 4 << 30, 4 << 30, "peak memory 4.00 GiB of 4.00 GiB allowed: probably out of memory"),
+        (
+            signal.SIGKILL,
+            4 << 30,
+            4 << 30,
+            "peak memory 4.00 GiB of 4.00 GiB allowed (limits.memory_bytes): probably out of memory",
+        ),
         (signal.SIGKILL, 1 << 30, 4 << 30, "killed from outside (SIGKILL), peak memory 1.00 GiB"),
     ],
 )

@@ -122,15 +122,49 @@ def test_a_taken_port_is_refused_with_words(start: Start, tmp_path: Path) -> Non
     assert "choose another --port" in second.stderr
 
 
+def is_running(pid: int) -> bool:
+    """Whether there is such a process that has not merely been left for init to wait for."""
+    try:
+        return " Z " not in Path(f"/proc/{pid}/stat").read_text()
+    except FileNotFoundError:
+        return False
+
+
+FLEE = """
+import os, signal, time
+pids = [os.getpid(), os.getppid()]
+reader, writer = os.pipe()
+if os.fork() == 0:
+    os.setsid()
+    if os.fork() == 0:
+        for each in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP): signal.signal(each, signal.SIG_IGN)
+        os.write(writer, str(os.getpid()).encode())
+        time.sleep(1000)
+    os._exit(0)
+pids.append(int(os.read(reader, 20)))
+os.wait()
+"""
+
+
 async def test_nothing_is_left_of_a_killed_server(start: Start, tmp_path: Path) -> None:
     server = start()
     token = server.login()
     opened = server.call("POST", "/sessions", 201, token, json={"runtimeType": "Python"})
-    request = {"code": "import os\npids = [os.getpid(), os.getppid()]", "outputParameters": ["pids"]}
-    done = server.call("POST", f"/sessions/{opened['sessionId']}/execute", token=token, json=request)
+    execute = f"/sessions/{opened['sessionId']}/execute"
+    done = server.call("POST", execute, token=token, json={"code": FLEE, "outputParameters": ["pids"]})
+
+    def hang() -> None:
+        with pytest.raises(requests.ConnectionError):
+            server.call("POST", execute, token=token, json={"code": "sum(range(10 ** 12))"})
+
+    hanging = threading.Thread(target=hang)
+    hanging.start()
+    time.sleep(0.3)
     server.kill()
     pids = done["outputParameters"][0]["value"]
-    await until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids), 3)
+    assert len(pids) == 3
+    await until(lambda: not any(is_running(pid) for pid in pids), 1)
+    hanging.join()
     assert list((tmp_path / "data" / "work").iterdir())
     start()
     assert not any("-" in each.name and list(each.iterdir()) for each in (tmp_path / "data" / "work").iterdir())
