@@ -16,7 +16,7 @@ class Contract:
     def __init__(self, document: Json) -> None:
         self._components = {"components": document["components"]}
         self._operations = [
-            (method.upper(), re.compile(re.sub(r"\\\{refreshToken\\\}|\\\{\w+\\\}", _part, re.escape(path))), operation)
+            (method.upper(), _pattern(path), operation)
             for path, operations in document["paths"].items()
             for method, operation in operations.items()
         ]
@@ -47,5 +47,9 @@ class Contract:
         return Draft202012Validator({**json.loads(schema), **self._components})
 
 
-def _part(match: re.Match[str]) -> str:
-    return ".+" if "refreshToken" in match[0] else "[^/]+"
+def _pattern(path: str) -> re.Pattern[str]:
+    """What addresses of the path look like; a refresh token may hold slashes."""
+    parts = re.split(r"\{(\w+)\}", path)
+    for at, name in enumerate(parts):
+        parts[at] = re.escape(name) if at % 2 == 0 else ".+" if name == "refreshToken" else "[^/]+"
+    return re.compile("".join(parts), re.DOTALL)

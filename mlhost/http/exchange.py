@@ -44,7 +44,16 @@ def one_of(*values: str, name: str, is_open: bool = False, description: str = ""
 
 
 # The server takes any text and says itself what is wrong with one that is not here, in words.
-AskedRuntime = Annotated[str, one_of("R", "Python", name="RuntimeType", description="This server runs Python only.")]
+Runtime = Annotated[str, one_of("R", "Python", name="RuntimeType")]
+AskedRuntime = Annotated[
+    str,
+    one_of(
+        "R",
+        "Python",
+        name="RuntimeType",
+        description="Python. R, which is what a request without it asks for, is refused: this server runs Python.",
+    ),
+]
 Placed = Annotated[str, Meta(description="Where the code runs: process, interpreter or inline. Not in the original.")]
 
 

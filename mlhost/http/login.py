@@ -87,7 +87,7 @@ async def revoke(request: web.Request) -> web.Response:
 
 
 @routes.delete(
-    "/login/refreshToken/{refreshToken:.+}",
+    "/login/refreshToken/{refreshToken:(?s:.+)}",
     tells=Operation(
         "revokeRefreshTokenByPath",
         gives={200: Revoked},

@@ -13,6 +13,7 @@ from mlhost.errors import Conflict, Gone, Invalid, NotFound
 from mlhost.http.exchange import (
     AskedRuntime,
     Placed,
+    Runtime,
     WireStruct,
     attachment,
     body,
@@ -56,7 +57,7 @@ class Session(WireStruct):
     id: str
     name: str
     owner: str
-    runtime_type: AskedRuntime
+    runtime_type: Runtime
 
 
 class WorkspaceObject(WireStruct):

@@ -27,6 +27,7 @@ official = pytest.mark.skipif(
     reason="the official documents (../shared/contract) are absent",
 )
 
+REFUSAL = {"message": "why", "link": "", "exceptionType": "", "code": 401, "fields": ""}
 ALONE = {("GET", "/swagger.json"), ("GET", "/openapi.json")}  # told by no document: they are the documents
 
 
@@ -117,8 +118,10 @@ def test_an_answer_that_is_not_told_is_caught() -> None:
     contract, json_type = Contract(OPENAPI), "application/json"
     contract.check("GET", "/sessions/abc/history", 200, json_type, b'["x = 1"]')
     contract.check("DELETE", "/login/refreshToken/a/b+c=", 200, json_type, b"{}")
+    contract.check("DELETE", "/login/refreshToken/a\nb", 401, json_type, json.dumps(REFUSAL).encode())
     contract.check("GET", "/unheard/of", 200, json_type, b"")
-    assert contract.seen == {("listSessionHistory", 200), ("revokeRefreshTokenByPath", 200)}
+    name = "revokeRefreshTokenByPath"
+    assert contract.seen == {("listSessionHistory", 200), (name, 200), (name, 401)}
     for status, kind, body in (
         (201, json_type, b'["x = 1"]'),
         (200, "text/plain", b'["x = 1"]'),
