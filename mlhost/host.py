@@ -25,6 +25,7 @@ from mlhost.executors.pool import PoolSettings
 from mlhost.executors.process import ProcessExecutor
 from mlhost.executors.refusals import Refusals
 from mlhost.executors.reserve import Reserve
+from mlhost.pools import Pools
 from mlhost.services import Services
 from mlhost.sessions import SessionLimits, Sessions
 from mlhost.snapshots import Snapshots
@@ -53,6 +54,7 @@ class Host:
     sessions: Sessions
     snapshots: Snapshots
     services: Services
+    pools: Pools
 
 
 @asynccontextmanager
@@ -100,7 +102,11 @@ async def open_host(config: Config, folder: DataFolder, passwords: Passwords | N
         )
         stack.push_async_callback(services.close)
         await services.load()
-        yield Host(config, folder, store, placements, reserve, canary, users, tokens, sessions, snapshots, services)
+        pools = Pools(store, services, config.pool.workers, config.pool.max)
+        await pools.load()
+        yield Host(
+            config, folder, store, placements, reserve, canary, users, tokens, sessions, snapshots, services, pools
+        )
 
 
 @dataclass(frozen=True, slots=True)

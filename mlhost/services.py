@@ -6,7 +6,8 @@ import asyncio
 import functools
 import logging
 import sqlite3
-from collections.abc import Coroutine
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, replace
 from time import time
 from typing import Any
@@ -157,8 +158,7 @@ class Services:
 
     async def patch(self, who: Principal, name: str, version: str, draft: Draft) -> Service:
         """Change what the draft gives and keep the rest; callers meet either the old version or the new one."""
-        async with self._change(name, version):
-            old = await self._get_editable(who, name, version)
+        async with self.editing(who, name, version) as old:
             new = await self._patched(who, old, draft)
             worker = await self._try_out(new)
             try:
@@ -171,8 +171,7 @@ class Services:
 
     async def delete(self, who: Principal, name: str, version: str) -> None:
         """Withdraw a version; calls that run now are answered."""
-        async with self._change(name, version):
-            await self._get_editable(who, name, version)
+        async with self.editing(who, name, version):
             async with self._store.write() as db:
                 await db.execute("delete from services where name = ? and version = ?", (name, version))
                 await self._blobs.sweep(db)
@@ -195,22 +194,22 @@ class Services:
         except KeyError:
             raise _unknown(name, version) from None
 
-    # --- how -------------------------------------------------------------------------------------------------------
+    @asynccontextmanager
+    async def editing(self, who: Principal, name: str, version: str) -> AsyncIterator[Service]:
+        """A version that nobody else changes inside the block; Forbidden if the caller may not either."""
+        async with self._changing.setdefault((name, version), asyncio.Lock()):
+            service = await self._get(name, version)
+            if not service.is_editable_by(who):
+                raise Forbidden(f"{name} {version} was published by another user; only they and Owners may change it.")
+            yield service
 
-    def _change(self, name: str, version: str) -> asyncio.Lock:
-        return self._changing.setdefault((name, version), asyncio.Lock())
+    # --- how -------------------------------------------------------------------------------------------------------
 
     async def _get(self, name: str, version: str) -> Service:
         row = await self._store.read_one("select * from services where name = ? and version = ?", (name, version))
         if row is None:
             raise _unknown(name, version)
         return _from_row(row)
-
-    async def _get_editable(self, who: Principal, name: str, version: str) -> Service:
-        service = await self._get(name, version)
-        if not service.is_editable_by(who):
-            raise Forbidden(f"{name} {version} was published by another user; only they and Owners may change it.")
-        return service
 
     async def _update(self, service: Service) -> None:
         try:
@@ -291,15 +290,20 @@ class Services:
         return worker
 
     def _install(self, service: Service, worker: Worker) -> None:
-        """Put the version into the table in the place of an earlier one, which then serves out its callers."""
-        ready = self._make_ready(service)
+        """Put the version into the table in the place of an earlier one, which then serves out its callers.
+
+        Its pool keeps the bounds that the earlier one's had.
+        """
+        old = self._ready.get((service.name, service.version))
+        ready = self._make_ready(service, old.pool.settings if old else None)
         ready.pool.adopt(worker)
-        self._withdraw(self._ready.get((service.name, service.version)))
+        ready.pool.warm()
+        self._withdraw(old)
         self._ready[service.name, service.version] = ready
 
-    def _make_ready(self, service: Service) -> Ready:
+    def _make_ready(self, service: Service, pool: PoolSettings | None = None) -> Ready:
         start = functools.partial(self._start_worker, service)
-        return Ready(service.name, service.version, Pool(start, self._pools))
+        return Ready(service.name, service.version, Pool(start, pool or self._pools))
 
     def _withdraw(self, ready: Ready | None) -> None:
         if ready is not None:

@@ -1,6 +1,8 @@
 """What tests are made of: a configuration, a worker to run code in, a user who sends requests."""
 
 import asyncio
+import functools
+import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,9 +15,11 @@ from argon2.profiles import CHEAPEST
 from mlhost.auth.passwords import Passwords
 from mlhost.config import Config
 from mlhost.executors import Executor, Worker
+from mlhost.http.app import documents
 from mlhost.runtime import program
 from mlhost.store import Store
 from mlhost.store.blobs import Blobs
+from tests.conformance import Contract
 
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared"
@@ -54,9 +58,18 @@ async def open_cell(executor: Executor, deadline_seconds: float = 30) -> Cell:
     return Cell(await executor.open(deadline_seconds=deadline_seconds))
 
 
+@functools.cache
+def contract() -> Contract:
+    """What the server's OpenAPI document promises."""
+    return Contract(json.loads(documents().openapi))
+
+
 @dataclass
 class Api:
-    """Requests as one user; each must be answered with the expected status, and its JSON or bytes come back."""
+    """Requests as one user; each must be answered with the expected status, and its JSON or bytes come back.
+
+    Every answer is held against the server's own OpenAPI document.
+    """
 
     http: aiohttp.ClientSession
     token: str = ""
@@ -69,6 +82,7 @@ class Api:
         async with self.http.request(method, path, json=json, headers=headers, **options) as response:
             body = await response.read()
             assert response.status == expect, f"{method} {path}: {response.status} {body[:400]!r}"
+            contract().check(method, response.url.path, response.status, response.content_type, body)
             self.headers = dict(response.headers)
             return await response.json() if response.content_type == "application/json" else body
 

@@ -22,6 +22,7 @@ FLOORS = [
     {"sessions"},
     {"snapshots"},
     {"services"},
+    {"pools"},
     {"host"},
     {"http"},
     {"demo", "doctor"},

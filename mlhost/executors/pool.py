@@ -7,7 +7,7 @@ import logging
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import monotonic
 from typing import Any
 
@@ -18,18 +18,31 @@ from mlhost.runtime.workspace import resident_bytes
 log = logging.getLogger(__name__)
 
 RETRY_AFTER_SECONDS = 1  # what a caller is told who finds the queue full
+PATIENCE_SECONDS = 1.0  # before another try, when a worker to be kept warm did not start; doubled up to a minute
+LONGEST_PATIENCE_SECONDS = 60.0
 CALLS_BETWEEN_WEIGHINGS = 100  # asking a worker for its size costs about as much as an empty call
 
 
 @dataclass(frozen=True, slots=True)
 class PoolSettings:
-    """The settings of section `pool`."""
+    """The settings of section `pool`, and how many workers are kept started whether or not anyone calls."""
 
     workers: int
     queue: int
     retire_seconds: float = 600.0
     max_calls: int = 0  # 0 = any
     max_growth_bytes: int = 0  # 0 = any
+    least: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What the workers of a pool do, and how many callers wait for one."""
+
+    busy: int
+    idle: int
+    starting: int
+    waiting: int
 
 
 @dataclass(slots=True, eq=False)
@@ -43,12 +56,16 @@ class _Member:
 
 
 class Pool:
-    """Workers made by `start` as they are needed, within bounds; those who wait for one are served in order."""
+    """Workers made by `start` as they are needed, within bounds; those who wait for one are served in order.
+
+    Once `warm` was called, `settings.least` of them are started ahead of need and never retired.
+    """
 
     def __init__(self, start: Callable[[], Awaitable[Worker]], settings: PoolSettings) -> None:
         self._start = start
         self._settings = settings
         self._count = 0  # workers that live or are being started
+        self._starting = 0
         self._idle: list[_Member] = []  # the one used last is taken first: its caches are warm
         self._waiting: deque[asyncio.Future[_Member]] = deque()
         self._closed = False
@@ -56,6 +73,38 @@ class Pool:
         self._empty.set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._retiring: asyncio.TimerHandle | None = None
+        self._warming: asyncio.TimerHandle | None = None
+        self._patience_seconds = PATIENCE_SECONDS
+
+    @property
+    def settings(self) -> PoolSettings:
+        """The bounds in force."""
+        return self._settings
+
+    def usage(self) -> Usage:
+        """What the workers do; those found dead at rest are replaced if they are to be kept warm."""
+        for member in [member for member in self._idle if member.worker.lost]:
+            self._idle.remove(member)
+            self._discard(member)
+        self.warm()
+        idle = len(self._idle)
+        return Usage(self._count - self._starting - idle, idle, self._starting, self._count_waiting())
+
+    def resize(self, least: int, workers: int) -> None:
+        """Other bounds from now on; a worker too many ends when it is free."""
+        self._settings = replace(self._settings, least=least, workers=workers)
+        while self._idle and self._is_too_large:
+            self._discard(self._idle.pop(0))
+        if self._idle:
+            self._retire_later()
+        for _ in range(min(self._count_waiting() - self._starting, workers - self._count)):
+            self._grow()
+        self.warm()
+
+    def warm(self) -> None:
+        """Start the workers that are missing from those to be kept, one after the other, in the background."""
+        if self._count < self._settings.least and not self._starting and self._warming is None and not self._closed:
+            self._grow()
 
     def adopt(self, worker: Worker) -> None:
         """Take in a worker that is ready."""
@@ -74,8 +123,9 @@ class Pool:
     async def close(self) -> None:
         """Let those who wait be served, then end all workers."""
         self._closed = True
-        if self._retiring is not None:
-            self._retiring.cancel()
+        for timer in (self._retiring, self._warming):
+            if timer is not None:
+                timer.cancel()
         while self._idle:
             self._discard(self._idle.pop())
         await self._empty.wait()
@@ -116,7 +166,9 @@ class Pool:
 
     def _give(self, member: _Member) -> None:
         """To the one who waits longest, or to rest."""
-        if member.worker.lost:
+        if self._is_too_large:
+            self._discard(member)
+        elif member.worker.lost:
             self._replace(member)
         elif waiter := self._next_waiter():
             waiter.set_result(member)
@@ -134,22 +186,44 @@ class Pool:
                 return waiter
         return None
 
+    def _count_waiting(self) -> int:
+        return sum(not waiter.done() for waiter in self._waiting)
+
     # --- more and fewer --------------------------------------------------------------------------------------------
+
+    @property
+    def _is_too_large(self) -> bool:
+        return self._count > self._settings.workers
 
     def _grow(self) -> None:
         self._added(1)
+        self._starting += 1
         self._spawn(self._start_one())
 
     async def _start_one(self) -> None:
         try:
             worker = await self._start()
         except Exception as fault:
+            self._starting -= 1
             self._added(-1)
             log.warning("a worker did not start: %s", fault)
             if self._count == 0:  # nobody is left who could serve them
                 self._fail_waiting(fault)
+            self._warm_later()
         else:
+            self._starting -= 1
+            self._patience_seconds = PATIENCE_SECONDS
             self._give(_Member(worker))
+            self.warm()
+
+    def _warm_later(self) -> None:
+        if self._count < self._settings.least and self._warming is None and not self._closed:
+            self._warming = asyncio.get_running_loop().call_later(self._patience_seconds, self._warm_again)
+            self._patience_seconds = min(2 * self._patience_seconds, LONGEST_PATIENCE_SECONDS)
+
+    def _warm_again(self) -> None:
+        self._warming = None
+        self.warm()
 
     def _fail_waiting(self, fault: Exception) -> None:
         error = fault if isinstance(fault, MlhostError) else Unavailable("No worker could be started.")
@@ -158,7 +232,7 @@ class Pool:
 
     def _replace(self, member: _Member) -> None:
         self._discard(member)
-        if not self._closed or self._waiting:
+        if (not self._closed or self._waiting) and self._count < self._settings.workers:
             self._grow()
 
     def _discard(self, member: _Member) -> None:
@@ -179,16 +253,17 @@ class Pool:
             self._give(member)
 
     def _retire_later(self) -> None:
-        if self._retiring is None:
+        if self._retiring is None and self._count > self._settings.least:
             oldest = self._idle[0].idle_since  # taken from the end, so the first has rested longest
             delay = oldest + self._settings.retire_seconds - monotonic()
             self._retiring = asyncio.get_running_loop().call_later(delay, self._retire)
 
     def _retire(self) -> None:
-        """End the workers that have rested too long, and look again later if any are left."""
+        """End the workers that have rested too long, but for those to be kept; look again later if any are left."""
         self._retiring = None
         latest = monotonic() - self._settings.retire_seconds
-        for member in [member for member in self._idle if member.idle_since <= latest]:
+        rested = [member for member in self._idle if member.idle_since <= latest]
+        for member in rested[: max(0, self._count - self._settings.least)]:
             self._idle.remove(member)
             self._discard(member)
         if self._idle:

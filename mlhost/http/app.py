@@ -5,8 +5,22 @@ from __future__ import annotations
 from aiohttp import web
 
 from mlhost.host import Host
-from mlhost.http import errors, guard, login, scoring, services, sessions, snapshots, status, unsupported
+from mlhost.http import documents as about
+from mlhost.http import errors, guard, login, nodes, pools, scoring, services, sessions, snapshots, status, unsupported
 from mlhost.http.keys import HOST, TRAFFIC, Traffic
+
+# The tables whose routes the documents tell, in the order they tell them.
+TOLD = (
+    login.routes,
+    services.routes,
+    unsupported.routes,
+    pools.routes,
+    services.documents,
+    sessions.routes,
+    snapshots.routes,
+    status.routes,
+    nodes.routes,
+)
 
 
 def create_app(host: Host) -> web.Application:
@@ -18,7 +32,14 @@ def create_app(host: Host) -> web.Application:
     app[HOST] = host
     app[TRAFFIC] = Traffic()
     app.add_routes(scoring.routes)  # first: routes are tried in order, and this one is the hot path
-    for noun in (login, sessions, snapshots, services, status, unsupported):
-        app.add_routes(noun.routes)
+    app.add_routes(about.routes)
+    for routes in TOLD:
+        app.add_routes(routes)
+    app[about.DOCUMENTS] = documents()
     guard.check_complete(app)
     return app
+
+
+def documents() -> about.Documents:
+    """The documents of all there is to tell."""
+    return about.Documents(route for routes in TOLD for route in routes.told)

@@ -11,6 +11,7 @@ from uuid import uuid4
 from aiohttp import web
 
 from mlhost import errors
+from mlhost.http.exchange import WireStruct
 from mlhost.http.keys import REQUEST_ID, TRAFFIC, WHO
 from mlhost.params import jsontext
 
@@ -31,12 +32,23 @@ STATUS: dict[type[errors.MlhostError], int] = {
     errors.MlhostError: 500,
 }
 
+
+class Error(WireStruct):
+    """Why a request was refused: `message` for people; `code` and `fields` are what clients of services read."""
+
+    message: str
+    link: str
+    exception_type: str
+    code: int
+    fields: str
+
+
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 def answer(status: int, message: str, kind: str, field: str = "") -> web.Response:
     """An error in the one shape that serves both kinds of the original's clients."""
-    body = {"message": message, "link": "", "exceptionType": f"{kind}Exception", "code": status, "fields": field}
+    body = Error(message=message, link="", exception_type=f"{kind}Exception", code=status, fields=field)
     return web.Response(status=status, body=jsontext.render(body), content_type="application/json")
 
 

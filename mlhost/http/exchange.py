@@ -13,12 +13,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from time import monotonic
-from typing import Any, TypeVar, get_args
+from typing import Annotated, Any, TypeVar, get_args
 from urllib.parse import quote
 
 import msgspec
 from aiohttp import BodyPartReader, web
 from aiohttp.http_exceptions import HttpProcessingError
+from msgspec import Meta
 
 from mlhost.errors import Invalid
 from mlhost.http.keys import HOST
@@ -34,6 +35,26 @@ SLOWEST_BYTES_PER_SECOND = 10_000  # that a sender may keep up, after the first 
 
 class WireStruct(msgspec.Struct, rename="camel", kw_only=True):
     """A JSON object of the contract: camelCase outside, snake_case here."""
+
+
+def one_of(*values: str, name: str, is_open: bool = False, description: str = "") -> Meta:
+    """What a text may be, for the documents; generators for .NET call the type `name`."""
+    told = {"enum": list(values), "x-ms-enum": {"name": name, "modelAsString": is_open}}
+    return Meta(description=description or None, extra_json_schema=told)
+
+
+# The server takes any text and says itself what is wrong with one that is not here, in words.
+Runtime = Annotated[str, one_of("R", "Python", name="RuntimeType")]
+AskedRuntime = Annotated[
+    str,
+    one_of(
+        "R",
+        "Python",
+        name="RuntimeType",
+        description="Python. R, which is what a request without it asks for, is refused: this server runs Python.",
+    ),
+]
+Placed = Annotated[str, Meta(description="Where the code runs: process, interpreter or inline. Not in the original.")]
 
 
 # --- reading -------------------------------------------------------------------------------------------------------

@@ -30,6 +30,8 @@ SCORING = ("POST", "/api/{name}/{version}")
 PERMISSIONS: dict[tuple[str, str], Permission] = {
     ("GET", "/livez"): ANYONE,
     ("GET", "/readyz"): ANYONE,
+    ("GET", "/swagger.json"): ANYONE,  # generators come without a token, and there is nothing in it but the API
+    ("GET", "/openapi.json"): ANYONE,
     ("GET", "/status"): ANY_ROLE,
     ("POST", "/login"): ANYONE,
     ("POST", "/login/refreshToken"): ANYONE,

@@ -2,34 +2,55 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+import msgspec
 from aiohttp import web
 
 from mlhost.auth.tokens import TokenPair
-from mlhost.errors import Invalid
+from mlhost.errors import Invalid, Unauthenticated, Unavailable
 from mlhost.http.exchange import WireStruct, read, record
 from mlhost.http.keys import HOST
+from mlhost.http.routes import Routes
+from mlhost.openapi.operations import ADDED, Field, Operation
 
-routes = web.RouteTableDef()
+routes = Routes("Authentication APIs")
 
 MOST_BYTES = 16_384  # of a body from someone nobody knows yet
 
 
 class LoginRequest(WireStruct):
-    """POST /login."""
+    """A name and a password."""
 
     username: str
     password: str
 
 
 class RenewTokenRequest(WireStruct):
-    """POST /login/refreshToken."""
+    """A refresh token."""
 
     refresh_token: str
 
 
-@routes.post("/login")
+class AccessTokenResponse(msgspec.Struct, kw_only=True):
+    """A pair of tokens."""
+
+    # access_token is not last: a published test of the original finds it by the comma behind it.
+    token_type: str
+    access_token: str
+    expires_in: int  # seconds
+    expires_on: int  # seconds since the epoch, UTC
+    refresh_token: str
+
+
+class Revoked(WireStruct):
+    """Nothing; the original's documents promise a pair of tokens and its texts an empty answer."""
+
+
+SIGNING_IN = (Unauthenticated, Unavailable)
+
+
+@routes.post(
+    "/login", tells=Operation("login", takes=LoginRequest, gives={200: AccessTokenResponse}, refuses=SIGNING_IN)
+)
 async def login(request: web.Request) -> web.Response:
     """Exchange a name and password for a pair of tokens."""
     host = request.app[HOST]
@@ -38,14 +59,25 @@ async def login(request: web.Request) -> web.Response:
     return record(_pair(await host.tokens.issue(who)))
 
 
-@routes.post("/login/refreshToken")
+@routes.post(
+    "/login/refreshToken",
+    tells=Operation("renewToken", takes=RenewTokenRequest, gives={200: AccessTokenResponse}, refuses=SIGNING_IN),
+)
 async def renew(request: web.Request) -> web.Response:
     """Exchange a refresh token for a new pair; the old pair ends."""
     old = await read(request, RenewTokenRequest, MOST_BYTES)
     return record(_pair(await request.app[HOST].tokens.renew(old.refresh_token)))
 
 
-@routes.delete("/login/refreshToken")
+@routes.delete(
+    "/login/refreshToken",
+    tells=Operation(
+        "revokeRefreshToken",
+        query=(Field("refreshToken", "The refresh token to end.", required=True),),
+        gives={200: Revoked},
+        refuses=(Invalid, *SIGNING_IN),
+    ),
+)
 async def revoke(request: web.Request) -> web.Response:
     """End a refresh token and its access token."""
     if "refreshToken" not in request.query:
@@ -54,7 +86,16 @@ async def revoke(request: web.Request) -> web.Response:
     return await _revoke(request, request.query["refreshToken"].replace(" ", "+"))
 
 
-@routes.delete("/login/refreshToken/{refreshToken:.+}")
+@routes.delete(
+    "/login/refreshToken/{refreshToken:(?s:.+)}",
+    tells=Operation(
+        "revokeRefreshTokenByPath",
+        gives={200: Revoked},
+        refuses=SIGNING_IN,
+        note=f"{ADDED} The token may hold slashes.",
+        is_deprecated=True,
+    ),
+)
 async def revoke_by_path(request: web.Request) -> web.Response:
     """The same, as the 9.0 and 9.1 previews spelled it."""
     return await _revoke(request, request.match_info["refreshToken"])
@@ -62,15 +103,14 @@ async def revoke_by_path(request: web.Request) -> web.Response:
 
 async def _revoke(request: web.Request, refresh: str) -> web.Response:
     await request.app[HOST].tokens.revoke(refresh)
-    return record({})
+    return record(Revoked())
 
 
-def _pair(pair: TokenPair) -> dict[str, Any]:
-    # access_token is not last: a published test of the original finds it by the comma behind it.
-    return {
-        "token_type": "Bearer",
-        "access_token": pair.access,
-        "expires_in": pair.expires_in,
-        "expires_on": pair.expires_on,
-        "refresh_token": pair.refresh,
-    }
+def _pair(pair: TokenPair) -> AccessTokenResponse:
+    return AccessTokenResponse(
+        token_type="Bearer",  # noqa: S106 - the kind of token
+        access_token=pair.access,
+        expires_in=pair.expires_in,
+        expires_on=pair.expires_on,
+        refresh_token=pair.refresh,
+    )

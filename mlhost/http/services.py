@@ -3,31 +3,48 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Annotated
 from urllib.parse import quote
 
 from aiohttp import web
+from msgspec import UNSET, Meta, UnsetType
 
 from mlhost import names
 from mlhost.auth.principal import Principal
-from mlhost.http.exchange import WireStruct, empty, json_bytes, read, record, timestamp
+from mlhost.errors import Conflict, NotFound
+from mlhost.http.exchange import (
+    AskedRuntime,
+    Placed,
+    WireStruct,
+    empty,
+    json_bytes,
+    one_of,
+    read,
+    record,
+    timestamp,
+)
 from mlhost.http.keys import HOST, WHO
+from mlhost.http.routes import Routes
 from mlhost.openapi import service_document
+from mlhost.openapi.operations import Operation
 from mlhost.params.signature import Signature
 from mlhost.services import Draft, NamedType, Service
 
-routes = web.RouteTableDef()
+routes = Routes("Services Management APIs")
+documents = Routes("Service Consumption APIs")
+
+TYPES = ("logical", "numeric", "integer", "character", "vector", "matrix", "data.frame")
 
 
 class ParameterDefinition(WireStruct):
-    """An input or output."""
+    """An input or output of a service."""
 
     name: str
-    type: str
+    type: Annotated[str, one_of(*TYPES, name="type", is_open=True)]
 
 
 class PublishWebServiceRequest(WireStruct):
-    """POST and PATCH /services/..."""
+    """What a publisher sends; a patch keeps what is not given."""
 
     snapshot_id: str | None = None
     code: str | None = None
@@ -35,10 +52,10 @@ class PublishWebServiceRequest(WireStruct):
     operation_id: str | None = None
     input_parameter_definitions: list[ParameterDefinition] | None = None
     output_parameter_definitions: list[ParameterDefinition] | None = None
-    runtime_type: str | None = None
-    init_code: str | None = None
-    output_file_names: list[str] | None = None
-    placement: str | None = None  # ours: where the service's workers live
+    runtime_type: AskedRuntime | None = None
+    init_code: Annotated[str | None, Meta(description="Code that runs before each call.")] = None
+    output_file_names: Annotated[list[str] | None, Meta(description="Files that answers bring along.")] = None
+    placement: Placed | None = None
 
     def draft(self) -> Draft:
         """As the domain takes it."""
@@ -56,14 +73,38 @@ class PublishWebServiceRequest(WireStruct):
         )
 
 
-@routes.get("/services", allow_head=False)
+class WebService(WireStruct):
+    """One published version; its code only for its publisher and Owners."""
+
+    name: str
+    version: str
+    version_published_by: str
+    creation_time: str
+    snapshot_id: str | None
+    runtime_type: Annotated[str, one_of("R", "Python", "Realtime", name="WebServiceRuntimeType")]
+    init_code: str | None
+    code: str | None
+    description: str | None
+    operation_id: str | None
+    input_parameter_definitions: list[ParameterDefinition]
+    output_parameter_definitions: list[ParameterDefinition]
+    output_file_names: tuple[str, ...]
+    my_permission_on_service: Annotated[str, Meta(description="read/write or read only.")]
+    placement: Placed | UnsetType = UNSET
+
+
+class SwaggerJsonResponse(WireStruct):
+    """A service's own Swagger 2.0 document."""
+
+
+@routes.get("/services", tells=Operation("getAllWebServices", gives={200: list[WebService]}))
 async def list_all(request: web.Request) -> web.Response:
     """All versions of all services, oldest first."""
     who = request[WHO]
     return record([_shown(who, service) for service in await request.app[HOST].services.list(who)])
 
 
-@routes.get("/services/{name}", allow_head=False)
+@routes.get("/services/{name}", tells=Operation("getAllWebServiceVersionsByName", gives={200: list[WebService]}))
 async def list_versions(request: web.Request) -> web.Response:
     """All versions of one service, oldest first; none for an unknown name."""
     who = request[WHO]
@@ -71,7 +112,10 @@ async def list_versions(request: web.Request) -> web.Response:
     return record([_shown(who, service) for service in services])
 
 
-@routes.get("/services/{name}/{version}", allow_head=False)
+@routes.get(
+    "/services/{name}/{version}",
+    tells=Operation("getWebServiceVersion", gives={200: list[WebService]}, refuses=(NotFound,)),
+)
 async def get(request: web.Request) -> web.Response:
     """One version, in a list of one."""
     who = request[WHO]
@@ -79,8 +123,26 @@ async def get(request: web.Request) -> web.Response:
     return record([_shown(who, service)])
 
 
-@routes.post("/services/{name}")
-@routes.post("/services/{name}/{version}")
+@routes.post(
+    "/services/{name}",
+    tells=Operation(
+        "publishWebService",
+        takes=PublishWebServiceRequest,
+        gives={201: str},
+        refuses=(Conflict,),
+        body_name="publishRequest",
+    ),
+)
+@routes.post(
+    "/services/{name}/{version}",
+    tells=Operation(
+        "publishWebServiceVersion",
+        takes=PublishWebServiceRequest,
+        gives={201: str},
+        refuses=(Conflict,),
+        body_name="publishRequest",
+    ),
+)
 async def publish(request: web.Request) -> web.Response:
     """Publish a version; without one in the path the server makes it."""
     host, who = request.app[HOST], request[WHO]
@@ -92,7 +154,16 @@ async def publish(request: web.Request) -> web.Response:
     return record(address, status=201, location=quote(address))
 
 
-@routes.patch("/services/{name}/{version}")
+@routes.patch(
+    "/services/{name}/{version}",
+    tells=Operation(
+        "patchWebServiceVersion",
+        takes=PublishWebServiceRequest,
+        gives={200: str},
+        refuses=(NotFound,),
+        body_name="patchRequest",
+    ),
+)
 async def patch(request: web.Request) -> web.Response:
     """Change what the body gives, keep the rest."""
     host, who = request.app[HOST], request[WHO]
@@ -103,14 +174,20 @@ async def patch(request: web.Request) -> web.Response:
     return record(_address(service))
 
 
-@routes.delete("/services/{name}/{version}")
+@routes.delete(
+    "/services/{name}/{version}",
+    tells=Operation("deleteWebServiceVersion", gives={200: None}, refuses=(NotFound,)),
+)
 async def delete(request: web.Request) -> web.Response:
     """Withdraw a version."""
     await request.app[HOST].services.delete(request[WHO], **request.match_info)
     return empty()
 
 
-@routes.get("/api/{name}/{version}/swagger.json", allow_head=False)
+@documents.get(
+    "/api/{name}/{version}/swagger.json",
+    tells=Operation("GetWebServiceSwagger", gives={200: SwaggerJsonResponse}, refuses=(NotFound,)),
+)
 async def swagger(request: web.Request) -> web.Response:
     """The version's own Swagger document, indented: clients print it as it comes."""
     service = await request.app[HOST].services.get(request[WHO], **request.match_info)
@@ -126,25 +203,29 @@ async def swagger(request: web.Request) -> web.Response:
     return json_bytes(json.dumps(document, indent=2, ensure_ascii=False).encode())
 
 
-def _shown(who: Principal, service: Service) -> dict[str, Any]:
+def _shown(who: Principal, service: Service) -> WebService:
     definition = service.definition
-    placement = {} if definition.placement is None else {"placement": definition.placement}
-    return placement | {
-        "name": service.name,
-        "version": service.version,
-        "versionPublishedBy": service.published_by,
-        "creationTime": timestamp(service.created_at),
-        "snapshotId": service.snapshot_id,
-        "runtimeType": names.RUNTIME,
-        "initCode": definition.init_code,
-        "code": definition.code,
-        "description": definition.description,
-        "operationId": definition.operation_id,
-        "inputParameterDefinitions": [{"name": name, "type": kind} for name, kind in definition.inputs],
-        "outputParameterDefinitions": [{"name": name, "type": kind} for name, kind in definition.outputs],
-        "outputFileNames": definition.output_files,
-        "myPermissionOnService": "read/write" if service.is_editable_by(who) else "read only",
-    }
+    return WebService(
+        name=service.name,
+        version=service.version,
+        version_published_by=service.published_by,
+        creation_time=timestamp(service.created_at),
+        snapshot_id=service.snapshot_id,
+        runtime_type=names.RUNTIME,
+        init_code=definition.init_code,
+        code=definition.code,
+        description=definition.description,
+        operation_id=definition.operation_id,
+        input_parameter_definitions=_definitions(definition.inputs),
+        output_parameter_definitions=_definitions(definition.outputs),
+        output_file_names=definition.output_files,
+        my_permission_on_service="read/write" if service.is_editable_by(who) else "read only",
+        placement=definition.placement or UNSET,
+    )
+
+
+def _definitions(types: tuple[NamedType, ...]) -> list[ParameterDefinition]:
+    return [ParameterDefinition(name=name, type=kind) for name, kind in types]
 
 
 def _address(service: Service) -> str:

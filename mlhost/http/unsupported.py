@@ -4,38 +4,68 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from mlhost.http.errors import Handler, answer
+from mlhost.errors import Conflict, NotFound
+from mlhost.http.errors import answer
+from mlhost.http.routes import Routes
+from mlhost.openapi.operations import Field, Form, Operation
 
-ROUTES = {
-    "Realtime services": [
-        ("POST", "/realtime-services/{name}"),
-        ("POST", "/realtime-services/{name}/{version}"),
-        ("PATCH", "/realtime-services/{name}/{version}"),
-    ],
-    "Service pools": [(method, "/services/{name}/{version}/pool") for method in ("GET", "POST", "DELETE")],
-    "Compute nodes": [(method, "/computenodes") for method in ("GET", "POST", "PUT", "DELETE")],
-    "Batch executions": [
-        ("POST", "/api/{name}/{version}/batch"),
-        ("GET", "/api/{name}/{version}/batch"),
-        ("GET", "/api/{name}/{version}/batch/{executionId}"),
-        ("DELETE", "/api/{name}/{version}/batch/{executionId}"),
-        ("GET", "/api/{name}/{version}/batch/{executionId}/{index}/files"),
-        ("GET", "/api/{name}/{version}/batch/{executionId}/{index}/files/{fileName}"),
-    ],
-}
+routes = Routes("Services Management APIs")
+
+WORDS = (
+    Field("description", "A sentence about the service."),
+    Field("operationId", "Name of the method that the service's consumers call."),
+)
+NEW_MODEL = Form((*WORDS, Field("model", "The serialized model.", required=True, is_file=True)))
+CHANGES = Form((*WORDS, Field("model", "The serialized model.", is_file=True)))
 
 
-def _refusal(feature: str) -> Handler:
-    async def refuse(request: web.Request) -> web.Response:
-        del request
-        return answer(501, f"{feature} are not offered by this version of mlhost.", "NotImplemented")
+@routes.post(
+    "/realtime-services/{name}",
+    tells=Operation(
+        "publishRealtimeWebServiceByName",
+        takes=NEW_MODEL,
+        gives={201: str},
+        refuses=(Conflict,),
+        is_offered=False,
+    ),
+)
+@routes.post(
+    "/realtime-services/{name}/{version}",
+    tells=Operation(
+        "publishRealtimeWebServiceByNameVersion",
+        takes=NEW_MODEL,
+        gives={201: str},
+        refuses=(Conflict,),
+        is_offered=False,
+    ),
+)
+@routes.patch(
+    "/realtime-services/{name}/{version}",
+    tells=Operation(
+        "patchRealtimeWebServiceByNameVersion",
+        takes=CHANGES,
+        gives={200: str},
+        refuses=(NotFound,),
+        is_offered=False,
+    ),
+)
+async def realtime(request: web.Request) -> web.Response:
+    """Publish a model as a realtime service, or change it."""
+    del request
+    return _not_offered("Realtime services")
 
-    return refuse
+
+@routes.post("/api/{name}/{version}/batch")
+@routes.get("/api/{name}/{version}/batch")
+@routes.get("/api/{name}/{version}/batch/{executionId}")
+@routes.delete("/api/{name}/{version}/batch/{executionId}")
+@routes.get("/api/{name}/{version}/batch/{executionId}/{index}/files")
+@routes.get("/api/{name}/{version}/batch/{executionId}/{index}/files/{fileName}")
+async def batches(request: web.Request) -> web.Response:
+    """Score many records under one id."""
+    del request
+    return _not_offered("Batch executions")
 
 
-def _route(method: str, path: str, feature: str) -> web.RouteDef:
-    options = {"allow_head": False} if method == "GET" else {}
-    return web.route(method, path, _refusal(feature), **options)
-
-
-routes = [_route(method, path, feature) for feature, rows in ROUTES.items() for method, path in rows]
+def _not_offered(feature: str) -> web.Response:
+    return answer(501, f"{feature} are not offered by this version of mlhost.", "NotImplemented")

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from mlhost.errors import Busy, CodeFailed, Unavailable
-from mlhost.executors.pool import CALLS_BETWEEN_WEIGHINGS, Pool, PoolSettings
+from mlhost.executors.pool import CALLS_BETWEEN_WEIGHINGS, Pool, PoolSettings, Usage
 from tests.parts import until
 
 
@@ -208,3 +208,100 @@ async def test_a_worker_that_grew_too_much_is_replaced(make_pool: Callable[..., 
         async with pool.lease():
             maker.made[0].resident_bytes = 5000 if calls <= CALLS_BETWEEN_WEIGHINGS else 6500
     assert [worker.closed for worker in maker.made] == [True, False]
+
+
+# --- workers that are kept started
+
+
+async def test_the_workers_to_be_kept_are_started_one_after_the_other_and_without_a_call(
+    make_pool: Callable[..., Pool], maker: Maker
+) -> None:
+    pool, most = make_pool(size=4, least=3), 0
+    maker.seconds = 0.01
+    pool.warm()
+    while pool.usage().idle < 3:
+        most = max(most, pool.usage().starting)
+        await asyncio.sleep(0.001)
+    assert (most, len(maker.made)) == (1, 3)
+    assert pool.usage() == Usage(busy=0, idle=3, starting=0, waiting=0)
+
+
+async def test_usage_tells_who_works_who_rests_and_who_waits(make_pool: Callable[..., Pool], maker: Maker) -> None:
+    pool = make_pool(size=2)
+    async with pool.lease():
+        assert pool.usage() == Usage(busy=1, idle=0, starting=0, waiting=0)
+        async with pool.lease():
+            waiting = asyncio.ensure_future(pool.lease().__aenter__())
+            await asyncio.sleep(0)
+            assert pool.usage() == Usage(busy=2, idle=0, starting=0, waiting=1)
+        await waiting
+    assert pool.usage() == Usage(busy=1, idle=1, starting=0, waiting=0)
+
+
+async def test_workers_to_be_kept_are_not_retired_and_others_are(make_pool: Callable[..., Pool], maker: Maker) -> None:
+    pool = make_pool(size=3, least=1, retire_seconds=0.05)
+    async with pool.lease(), pool.lease(), pool.lease():
+        pass
+    await until(lambda: sum(worker.closed for worker in maker.made) == 2)
+    await asyncio.sleep(0.15)
+    assert pool.usage().idle == 1
+    pool.resize(0, 3)
+    await until(lambda: all(worker.closed for worker in maker.made))
+
+
+async def test_a_pool_made_smaller_ends_workers_as_they_become_free(
+    make_pool: Callable[..., Pool], maker: Maker
+) -> None:
+    pool = make_pool(size=4)
+    async with pool.lease():
+        async with pool.lease(), pool.lease():
+            async with pool.lease():
+                pass
+            pool.resize(0, 2)
+            assert pool.usage() == Usage(busy=3, idle=0, starting=0, waiting=0)
+        assert pool.usage() == Usage(busy=1, idle=1, starting=0, waiting=0)
+    await until(lambda: sum(worker.closed for worker in maker.made) == 2)
+
+
+async def test_a_pool_made_larger_starts_workers_for_those_who_wait(make_pool: Callable[..., Pool]) -> None:
+    pool = make_pool(size=1)
+    async with pool.lease():
+        waiting = [asyncio.ensure_future(pool.lease().__aenter__()) for _ in range(2)]
+        await asyncio.sleep(0)
+        pool.resize(0, 3)
+        async with asyncio.timeout(1):
+            await asyncio.gather(*waiting)
+
+
+async def test_a_worker_that_died_at_rest_is_missed_when_someone_looks(
+    make_pool: Callable[..., Pool], maker: Maker
+) -> None:
+    pool = make_pool(size=2, least=1)
+    pool.warm()
+    await until(lambda: pool.usage().idle == 1)
+    maker.made[0].lost = "killed at night"
+    assert pool.usage() == Usage(busy=0, idle=0, starting=1, waiting=0)
+    await until(lambda: pool.usage().idle == 1)
+
+
+async def test_a_worker_to_be_kept_that_does_not_start_is_tried_again(
+    make_pool: Callable[..., Pool], maker: Maker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mlhost.executors.pool.PATIENCE_SECONDS", 0.01)
+    pool = make_pool(size=2, least=2)
+    maker.fault = Busy("all workers run")
+    pool.warm()
+    await asyncio.sleep(0.05)
+    assert pool.usage().idle == 0
+    maker.fault = None
+    await until(lambda: pool.usage().idle == 2)
+
+
+async def test_a_pool_that_cannot_fill_itself_can_be_closed(make_pool: Callable[..., Pool], maker: Maker) -> None:
+    pool = make_pool(size=2, least=2)
+    maker.fault = Busy("all workers run")
+    pool.warm()
+    await asyncio.sleep(0.01)
+    async with asyncio.timeout(1):
+        await pool.close()
+    assert maker.made == []

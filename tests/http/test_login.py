@@ -72,6 +72,7 @@ async def test_revoking_ends_both_tokens(anonymous: Api, form: str) -> None:
     await anonymous("POST", "/login/refreshToken", 401, {"refreshToken": anonymous.refresh})
     await anonymous("DELETE", "/login/refreshToken", 401, params={"refreshToken": anonymous.refresh})
     await anonymous("DELETE", "/login/refreshToken", 400)
+    await anonymous("DELETE", "/login/refreshToken/nobody%0As", 401)
 
 
 async def test_a_token_revoked_while_it_is_checked_is_not_remembered(host: Host) -> None:

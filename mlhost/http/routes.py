@@ -1,0 +1,65 @@
+"""Tables of routes that carry the description of their operations, and what the descriptions leave to be derived."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
+
+from aiohttp import web
+
+from mlhost.http.errors import STATUS
+from mlhost.http.guard import ANYONE, PERMISSIONS
+from mlhost.openapi.operations import Operation, Route
+
+Handled = TypeVar("Handled", bound=Callable[..., Any])
+
+# What may always happen: a fault of ours; behind the door, no token or no role, and the store that tokens are in fails;
+# where a body is read, one that is malformed, too slow or too large.
+ALWAYS = (500,)
+BEHIND_THE_DOOR = (401, 403, 503)
+WITH_A_BODY = (400, 408, 413)
+
+
+class Routes(web.RouteTableDef):
+    """The routes of one noun: `@routes.get(path, tells=Operation(...))`; a route without is told in no document."""
+
+    def __init__(self, tag: str) -> None:
+        super().__init__()
+        self._tag = tag
+        self.told: list[Route] = []
+
+    def route(
+        self, method: str, path: str, *, tells: Operation | None = None, **options: Any
+    ) -> Callable[[Handled], Handled]:
+        """Like aiohttp's, with a description; its summary is the handler's docstring. HEAD is not answered."""
+        if method == "GET":
+            options.setdefault("allow_head", False)
+        add = super().route(method, path, **options)
+
+        def decorate(handler: Handled) -> Handled:
+            if tells is not None:
+                self.told.append(self._told(method, path, tells, handler.__doc__ or ""))
+            add(handler)
+            return handler
+
+        return decorate
+
+    def _told(self, method: str, path: str, operation: Operation, summary: str) -> Route:
+        path = re.sub(r":[^}]*", "", path)
+        is_open = PERMISSIONS[method, path] is ANYONE
+        return Route(
+            method, path, self._tag, summary, operation, tuple(_errors(operation, is_open=is_open)), not is_open
+        )
+
+
+def _errors(operation: Operation, *, is_open: bool) -> Iterable[int]:
+    """The statuses of all refusals, sorted."""
+    statuses = {*ALWAYS, *(STATUS[kind] for kind in operation.refuses)}
+    if not is_open:
+        statuses |= {*BEHIND_THE_DOOR}
+    if operation.takes is not None:
+        statuses |= {*WITH_A_BODY}
+    if not operation.is_offered:
+        statuses.add(501)
+    return sorted(statuses - operation.gives.keys())
