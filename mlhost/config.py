@@ -140,6 +140,18 @@ class Pool:
 
 
 @dataclass(frozen=True, slots=True)
+class Batches:
+    """Batch executions of services."""
+
+    max_parallel: Count = setting(
+        100, "Records of one batch that may run at once, at most; pool.workers bounds those of one service version."
+    )
+    max_records: Count = setting(1_000_000, "Records one batch may have.")
+    max_open_per_user: Count = setting(20, "Batches one user may have unfinished at once.")
+    keep_seconds: Seconds = setting(2_592_000.0, "Seconds after which a finished batch is deleted (30 days).")
+
+
+@dataclass(frozen=True, slots=True)
 class Logs:
     """What is logged, and in which form."""
 
@@ -161,6 +173,7 @@ class Config:
     limits: Limits = field(default_factory=Limits)
     sessions: Sessions = field(default_factory=Sessions)
     pool: Pool = field(default_factory=Pool)
+    batches: Batches = field(default_factory=Batches)
     logs: Logs = field(default_factory=Logs)
 
 

@@ -22,6 +22,7 @@ FLOORS = [
     {"sessions"},
     {"snapshots"},
     {"services"},
+    {"batches"},
     {"host"},
     {"http"},
     {"demo", "doctor"},

@@ -14,14 +14,6 @@ ROUTES = {
     ],
     "Service pools": [(method, "/services/{name}/{version}/pool") for method in ("GET", "POST", "DELETE")],
     "Compute nodes": [(method, "/computenodes") for method in ("GET", "POST", "PUT", "DELETE")],
-    "Batch executions": [
-        ("POST", "/api/{name}/{version}/batch"),
-        ("GET", "/api/{name}/{version}/batch"),
-        ("GET", "/api/{name}/{version}/batch/{executionId}"),
-        ("DELETE", "/api/{name}/{version}/batch/{executionId}"),
-        ("GET", "/api/{name}/{version}/batch/{executionId}/{index}/files"),
-        ("GET", "/api/{name}/{version}/batch/{executionId}/{index}/files/{fileName}"),
-    ],
 }
 
 

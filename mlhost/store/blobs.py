@@ -39,6 +39,7 @@ from blobs left join blob_chunks using (sha256) where sha256 = ? order by positi
 SWEEP = """
 delete from blobs where not exists (select 1 from snapshots where blob = sha256)
 and not exists (select 1 from services where blob = sha256)
+and not exists (select 1 from batches where blob = sha256)
 """
 
 

@@ -54,6 +54,6 @@ def test_the_table_lists_every_route_there_is() -> None:
                 if path:
                     listed |= {(each, path) for each in methods}
                     methods = []
-    not_offered = ("/batch", "realtime", "/pool", "/computenodes")
+    not_offered = ("realtime", "/pool", "/computenodes")
     expected = {route for route in PERMISSIONS if not any(part in route[1] for part in not_offered)}
     assert listed == expected - {("DELETE", "/login/refreshToken/{refreshToken}")}
