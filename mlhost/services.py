@@ -18,12 +18,11 @@ from mlhost import names
 from mlhost.auth.principal import Principal, Role
 from mlhost.config import Placement
 from mlhost.errors import CodeFailed, Conflict, Forbidden, Invalid, NotFound, Unavailable, WorkerLost
-from mlhost.executors import Worker
+from mlhost.executors import Worker, parcels
 from mlhost.executors.placements import Placements
 from mlhost.executors.pool import Pool, PoolSettings
 from mlhost.executors.reserve import Reserve
 from mlhost.params.signature import Signature
-from mlhost.runtime.freeze import thaw
 from mlhost.runtime.program import ProgramSpec, prepare
 from mlhost.scoring import Ready
 from mlhost.snapshots import Snapshots
@@ -285,7 +284,7 @@ class Services:
         worker = await self._reserve.open(where, deadline_seconds=self._score_seconds)
         try:
             if service.blob is not None:
-                await worker.call(thaw, await self._blobs.read(service.blob))
+                await parcels.thaw_into(worker.call, self._blobs.read(service.blob))
             await worker.call(prepare, _spec(service.definition))
         except BaseException:
             await worker.close(force=True)

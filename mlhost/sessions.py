@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from time import monotonic, time
 from typing import Any, Concatenate
@@ -12,8 +13,9 @@ from typing import Any, Concatenate
 from mlhost import names
 from mlhost.auth.principal import Principal
 from mlhost.config import Placement
-from mlhost.errors import Busy, CodeFailed, Gone, NotFound, WorkerLost
+from mlhost.errors import Busy, CodeFailed, Gone, MlhostError, NotFound, WorkerLost
 from mlhost.executors import Given, Result, Worker, moving
+from mlhost.executors.parcels import Call
 from mlhost.executors.placements import INLINE, INTERPRETER, Placements
 from mlhost.executors.refusals import Refusals
 from mlhost.executors.reserve import Reserve
@@ -149,6 +151,33 @@ class Sessions:
         async with session.turn:
             return await self._call(session, function, *args, **kwargs)
 
+    @asynccontextmanager
+    async def borrow(self, who: Principal, session_id: str) -> AsyncIterator[Call]:
+        """`call` for one session whose workspace is not to change in between: its blocks wait until the block ends."""
+        async with self._get(who, session_id).turn:
+
+            async def call(
+                function: Callable[Concatenate[Workspace, Given], Result], *args: Given.args, **kwargs: Given.kwargs
+            ) -> Result:
+                return await self._call(self._get(who, session_id), function, *args, **kwargs)
+
+            yield call
+
+    async def load(self, who: Principal, session_id: str, load: Callable[[Call], Awaitable[None]]) -> None:
+        """Have `load(call)` bring objects into the workspace.
+
+        Should they need a package that refuses where the session lives, it moves and `load` is asked once more.
+        """
+        async with self.borrow(who, session_id) as call:
+            try:
+                await load(call)
+            except MlhostError as fault:
+                session = self._get(who, session_id)
+                if not session.may_move or imports.REFUSED not in fault.details:
+                    raise
+                await self._move(session)
+                await load(call)
+
     async def objects(self, who: Principal, session_id: str) -> list[str]:
         """Names of the workspace's objects; while code runs, those there were before it."""
         session = self._get(who, session_id)
@@ -206,6 +235,12 @@ class Sessions:
         old, new = session.worker, await self._open_worker(INLINE)
         try:
             await moving.move(old, new)
+        except CodeFailed as fault:
+            await new.close(force=True)
+            raise CodeFailed(
+                f"The code needs a package that does not load in a subinterpreter, and the session cannot move: "
+                f'{fault.message} Open a session with "placement": "process".'
+            ) from None
         except BaseException:
             await new.close(force=True)
             raise

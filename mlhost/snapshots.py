@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from time import time
 from typing import Any
 
 from mlhost.auth.principal import Principal
 from mlhost.errors import NotFound
+from mlhost.executors import parcels
 from mlhost.names import new_id
-from mlhost.runtime.freeze import freeze, thaw
+from mlhost.runtime.freeze import Manifest, freeze
 from mlhost.sessions import Session, Sessions
 from mlhost.store import Store
-from mlhost.store.blobs import Blobs
+from mlhost.store.blobs import Blobs, SealedBlob
 
 INSERT = """
 insert into snapshots (id, owner, name, blob, size, manifest, created_at)
@@ -48,27 +51,36 @@ class Snapshots:
         self._blobs = blobs
         self._sessions = sessions
 
-    async def create(self, who: Principal, session_id: str, name: str | None = None) -> Snapshot:
-        """Freeze the workspace of one of the caller's sessions, which stays open."""
-        frozen = await self._sessions.call(who, session_id, freeze)
-        sealed = await self._blobs.seal(frozen["archive"])
-        snapshot_id, manifest = new_id(), dict(frozen["manifest"])
-        snapshot = Snapshot(snapshot_id, who.name, name or snapshot_id, sealed.sha256, sealed.size, manifest, time())
-        async with self._store.write() as db:
-            await self._blobs.keep(db, sealed)
-            await db.execute(INSERT, _to_row(snapshot))
+    async def create(
+        self, who: Principal, session_id: str, name: str | None = None, *, strict: bool = False
+    ) -> Snapshot:
+        """Freeze the workspace of one of the caller's sessions, which stays open.
+
+        What cannot be frozen is named on the session's console; if `strict`, in Invalid, and nothing is stored.
+        """
+        async with self._frozen(who, session_id, strict) as (manifest, sealed):
+            snapshot_id = new_id()
+            snapshot = Snapshot(
+                snapshot_id, who.name, name or snapshot_id, sealed.sha256, sealed.size, dict(manifest), time()
+            )
+            async with self._store.write() as db:
+                await self._blobs.keep(db, sealed)
+                await db.execute(INSERT, _to_row(snapshot))
         return snapshot
 
     async def load(self, who: Principal, session_id: str, snapshot_id: str) -> None:
         """Merge a snapshot into one of the caller's sessions."""
-        await self._sessions.call(who, session_id, thaw, await self.content(who, snapshot_id))
+        snapshot = await self.get(who, snapshot_id)
+        await self._sessions.load(
+            who, session_id, lambda call: parcels.thaw_into(call, self._blobs.read(snapshot.blob))
+        )
 
     async def resume(self, who: Principal, name: str | None, snapshot_id: str, placement: str | None = None) -> Session:
         """A new session that starts with a snapshot's workspace."""
-        archive = await self.content(who, snapshot_id)
+        await self.get(who, snapshot_id)
         session = await self._sessions.open(who, name, placement)
         try:
-            await self._sessions.call(who, session.id, thaw, archive)
+            await self.load(who, session.id, snapshot_id)
         except BaseException:
             await self._sessions.close(who, session.id, force=True)
             raise
@@ -86,9 +98,11 @@ class Snapshots:
             raise NotFound(f"There is no snapshot {snapshot_id!r}.")
         return _from_row(row)
 
-    async def content(self, who: Principal, snapshot_id: str) -> bytes:
-        """The snapshot as a zip."""
-        return await self._blobs.read((await self.get(who, snapshot_id)).blob)
+    async def content(self, who: Principal, snapshot_id: str) -> tuple[Snapshot, AsyncIterator[bytes]]:
+        """A snapshot and its zip in chunks, verified already; Unavailable if it is damaged."""
+        snapshot = await self.get(who, snapshot_id)
+        await self._blobs.verify(snapshot.blob)
+        return snapshot, self._blobs.read(snapshot.blob)
 
     async def delete(self, who: Principal, snapshot_id: str) -> None:
         """Remove a snapshot; what was published from it keeps its own reference to the bytes."""
@@ -97,6 +111,18 @@ class Snapshots:
             if gone.rowcount == 0:
                 raise NotFound(f"There is no snapshot {snapshot_id!r}.")
             await self._blobs.sweep(db)
+
+    @asynccontextmanager
+    async def _frozen(
+        self, who: Principal, session_id: str, strict: bool
+    ) -> AsyncIterator[tuple[Manifest, SealedBlob]]:
+        """A session's workspace, frozen and out of its worker; the session is free again."""
+        async with AsyncExitStack() as held:
+            async with self._sessions.borrow(who, session_id) as call, parcels.lent(call) as parcel:
+                frozen = await call(freeze, parcel, strict)
+                chunks = parcels.chunks(call, parcel, frozen["size"])
+                sealed = await held.enter_async_context(self._blobs.receive(chunks))
+            yield frozen["manifest"], sealed
 
 
 def _to_row(snapshot: Snapshot) -> dict[str, Any]:

@@ -14,6 +14,8 @@ from mlhost.auth.passwords import Passwords
 from mlhost.config import Config
 from mlhost.executors import Executor, Worker
 from mlhost.runtime import program
+from mlhost.store import Store
+from mlhost.store.blobs import Blobs
 
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared"
@@ -87,6 +89,19 @@ class Api:
     async def publish(self, name: str, version: str, code: str, expect: int = 201, **fields: Any) -> Any:
         body = {"runtimeType": "Python", "code": code} | fields
         return await self("POST", f"/services/{name}/{version}", expect, body)
+
+
+async def pieces(*content: bytes) -> AsyncIterator[bytes]:
+    """Bytes as they come in from elsewhere."""
+    for piece in content:
+        yield piece
+
+
+async def keep(store: Store, blobs: Blobs, *content: bytes) -> str:
+    """Write a blob that nothing names yet; its sha256."""
+    async with blobs.receive(pieces(*content)) as sealed, store.write() as db:
+        await blobs.keep(db, sealed)
+    return sealed.sha256
 
 
 async def signed_in(url: str, name: str) -> AsyncIterator[Api]:

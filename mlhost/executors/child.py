@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 
 from mlhost.executors import wire
 from mlhost.executors.serving import answer, main_module
-from mlhost.runtime import capture, interrupt
+from mlhost.runtime import capture, freeze, interrupt, program  # noqa: F401 - the template loads them for all workers
 from mlhost.runtime.workspace import Workspace
 
 CHANNEL = 3  # the descriptor of the worker's end of the socketpair

@@ -7,8 +7,9 @@ tolerated, unknown properties ignored.
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from time import monotonic
@@ -22,6 +23,8 @@ from aiohttp.http_exceptions import HttpProcessingError
 from mlhost.errors import Invalid
 from mlhost.http.keys import HOST
 from mlhost.params import jsontext
+
+log = logging.getLogger(__name__)
 
 Wire = TypeVar("Wire", bound=msgspec.Struct)
 Read = TypeVar("Read")
@@ -150,13 +153,36 @@ def json_bytes(text: bytes) -> web.Response:
     return web.Response(body=text, content_type="application/json")
 
 
-def attachment(content: bytes, name: str, content_type: str = "application/octet-stream") -> web.Response:
-    """Bytes to be saved, never shown: they come from users."""
-    headers = {
+def attachment(content: bytes, name: str) -> web.Response:
+    """Bytes to be saved."""
+    return web.Response(body=content, headers=attached(name))
+
+
+def attached(name: str, content_type: str = "application/octet-stream") -> dict[str, str]:
+    """The headers of what is to be saved, never shown: it comes from users."""
+    return {
+        "Content-Type": content_type,
         "Content-Disposition": f"attachment; filename*=UTF-8''{quote(name, safe='')}",
         "X-Content-Type-Options": "nosniff",
     }
-    return web.Response(body=content, content_type=content_type, headers=headers)
+
+
+async def stream(
+    request: web.Request, content: AsyncIterator[bytes], size: int, headers: dict[str, str]
+) -> web.StreamResponse:
+    """Bytes as they come, `size` in all; the connection breaks off, short of it, if something happens on the way."""
+    response = web.StreamResponse(headers=headers)
+    response.content_length = size
+    await response.prepare(request)
+    try:
+        async for chunk in content:
+            await response.write(chunk)
+    except ConnectionError:  # the client went away
+        response.force_close()
+    except Exception:  # too late for another answer
+        log.exception("%s broke off", request.path)
+        response.force_close()
+    return response
 
 
 def empty(status: int = 200) -> web.Response:

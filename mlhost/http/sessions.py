@@ -177,7 +177,8 @@ async def put_object(request: web.Request) -> web.Response:
     """Set one object from a dill pickle, which only the session's worker opens."""
     name = names.object_name(request.match_info["objectName"])
     pickled = await body(request)
-    await request.app[HOST].sessions.call(request[WHO], request.match_info["id"], load_object, name, pickled)
+    sessions = request.app[HOST].sessions
+    await sessions.load(request[WHO], request.match_info["id"], lambda call: call(load_object, name, pickled))
     return empty()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from mlhost.http.exchange import WireStruct, attachment, empty, read, record, timestamp
+from mlhost.http.exchange import WireStruct, attached, empty, read, record, stream, timestamp
 from mlhost.http.keys import HOST, WHO
 
 routes = web.RouteTableDef()
@@ -14,6 +14,7 @@ class CreateSnapshotRequest(WireStruct):
     """POST /sessions/{id}/snapshot."""
 
     name: str | None = None
+    strict: bool | None = None  # refuse a snapshot that would not hold everything; not in the original
 
 
 @routes.post("/sessions/{id}/snapshot")
@@ -21,7 +22,7 @@ async def create(request: web.Request) -> web.Response:
     """Freeze a session's workspace."""
     host, who = request.app[HOST], request[WHO]
     wanted = await read(request, CreateSnapshotRequest)
-    snapshot = await host.snapshots.create(who, request.match_info["id"], wanted.name)
+    snapshot = await host.snapshots.create(who, request.match_info["id"], wanted.name, strict=bool(wanted.strict))
     return record({"snapshotId": snapshot.id}, status=201, location=f"/snapshots/{snapshot.id}")
 
 
@@ -51,11 +52,10 @@ async def list_snapshots(request: web.Request) -> web.Response:
 
 
 @routes.get("/snapshots/{id}", allow_head=False)
-async def download(request: web.Request) -> web.Response:
+async def download(request: web.Request) -> web.StreamResponse:
     """A snapshot as a zip."""
-    snapshot = request.match_info["id"]
-    content = await request.app[HOST].snapshots.content(request[WHO], snapshot)
-    return attachment(content, f"{snapshot}.zip", "application/zip")
+    snapshot, content = await request.app[HOST].snapshots.content(request[WHO], request.match_info["id"])
+    return await stream(request, content, snapshot.size, attached(f"{snapshot.id}.zip", "application/zip"))
 
 
 @routes.delete("/snapshots/{id}")

@@ -1,103 +1,85 @@
-"""A workspace as bytes and back: the only place in mlhost that opens a pickle.
+"""A workspace as a zip and back: what is in it, what was left out and why, and under which versions it was taken.
 
-A frozen workspace is a zip: `manifest.json`, `workspace.dill` (all objects in one pickle, so that objects shared
-between them stay shared) and the files of the working directory under `files/`. Functions defined in the workspace
-refer to its namespace by a persistent id, so after thawing they see the new workspace's variables, as they did in the
-old one. Only a worker may call these functions: opening a pickle runs whatever it says.
+A frozen workspace is a zip: `workspace.dill` (all objects in one pickle, so that objects shared between them stay
+shared), the files of the working directory under `files/`, and `manifest.json`. It is written to and read from a
+parcel, so that nobody holds it as a whole. Only a worker may call these functions: opening a pickle runs whatever it
+says.
 """
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import io
 import json
-import pickle
+import os
 import platform
-import reprlib
 import sys
 import zipfile
-from collections.abc import Callable, Iterable
-from functools import partial
-from typing import Any, TypedDict
-
-import cloudpickle
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import IO, Any, TypedDict
 
 from mlhost import names
-from mlhost.errors import CodeFailed, Invalid, MlhostError
+from mlhost.errors import CodeFailed, Invalid, MlhostError, NotFound, Unavailable
+from mlhost.runtime import capture, imports, parcels, pickles
+from mlhost.runtime.describe import Described, describe_all
 from mlhost.runtime.interrupt import interruptible
-from mlhost.runtime.workspace import (
-    Workspace,
-    find_object,
-    is_users,
-    list_files,
-    read_file,
-    write_file,
-)
+from mlhost.runtime.parcels import Parcel
+from mlhost.runtime.pickles import Pickler, Readable, Unpickler, Writable
+from mlhost.runtime.workspace import Workspace, find_object, is_users, list_files, open_file, replacing
 
 MANIFEST = "manifest.json"
 OBJECTS = "workspace.dill"
 FILES = "files/"
-NAMESPACE_ID = "mlhost.workspace"
-CLASS_MAKERS = ("cloudpickle.cloudpickle._make_skeleton_class", "cloudpickle.cloudpickle._make_skeleton_enum")
-REPR_LENGTH = 80  # characters of an object's repr in the manifest
+CACHE = "__pycache__"  # a folder Python makes beside imported files, and makes again
 
 
 class Manifest(TypedDict):
     """What a frozen workspace holds."""
 
     python: str  # "3.11.7"
-    objects: dict[str, dict[str, str]]  # name -> type, shape, repr
+    packages: dict[str, str]  # that its objects refer to -> version, "" if unknown
+    objects: dict[str, Described]
     files: dict[str, int]  # name -> bytes
     skipped: dict[str, str]  # object that could not be pickled -> why
 
 
 class Frozen(TypedDict):
-    """A frozen workspace and its table of contents."""
+    """A workspace that was frozen into a parcel."""
 
-    archive: bytes
+    size: int  # bytes of the zip
     manifest: Manifest
 
 
-def freeze(workspace: Workspace) -> Frozen:
-    """The workspace as a zip; an object that cannot be pickled is named on the console and left out."""
-    objects = {name: value for name, value in workspace.objects.items() if is_users(name, value)}
-    pickled, skipped = _dump_all(workspace, objects)
-    for name, reason in skipped.items():
-        print(f"Warning: {name!r} is not in the snapshot: {reason}", file=sys.stderr)  # noqa: T201
-    files = dict(_read_files(workspace))
-    manifest = Manifest(
-        python=platform.python_version(),
-        objects={name: _describe(value) for name, value in objects.items() if name not in skipped},
-        files={name: len(content) for name, content in files.items()},
-        skipped=skipped,
-    )
-    archive = io.BytesIO()
-    with zipfile.ZipFile(archive, "w") as out:  # stored, not deflated: the blob store compresses
-        out.writestr(MANIFEST, json.dumps(manifest))
-        out.writestr(OBJECTS, pickled)
-        for name, content in files.items():
-            out.writestr(FILES + name, content)
-    return Frozen(archive=archive.getvalue(), manifest=manifest)
+def freeze(workspace: Workspace, parcel: int, strict: bool = False) -> Frozen:
+    """Write the workspace into the parcel of that number as a zip.
+
+    What cannot be in it is named on the console and left out, or if `strict` the snapshot is refused as Invalid.
+    Unavailable if the disk does not take it.
+    """
+    out = parcels.create(workspace, parcel)
+    try:
+        return _freeze(workspace, out, strict)
+    except BaseException:
+        parcels.drop(workspace, parcel)
+        raise
 
 
-def thaw(workspace: Workspace, archive: bytes) -> None:
+def thaw(workspace: Workspace, parcel: int) -> None:
     """Merge a frozen workspace into this one; objects and files of the same name are replaced.
 
     CodeFailed if it was frozen under another minor version of Python (code objects do not survive that) or does not
-    load.
+    load; then none of its objects are here. Its files are: the objects may need modules that are among them.
     """
-    with zipfile.ZipFile(io.BytesIO(archive)) as frozen:
-        manifest: Manifest = json.loads(frozen.read(MANIFEST))
-        _check_python(manifest["python"])
-        try:
-            with interruptible():
-                objects = _Unpickler(workspace, frozen.read(OBJECTS)).load()
-        except KeyboardInterrupt:
-            raise
-        except BaseException as fault:  # opening a pickle runs user code, which may call sys.exit
-            raise CodeFailed(f"The snapshot does not load: {type(fault).__name__}: {fault}") from fault
-        workspace.objects.update(objects)
-        for name in manifest["files"]:
-            write_file(workspace, name, frozen.read(FILES + name))
+    try:
+        with zipfile.ZipFile(parcels.find(workspace, parcel)) as frozen:
+            manifest = json.loads(frozen.read(MANIFEST))
+            _check_python(str(manifest["python"]))
+            _write_files(workspace, frozen, manifest["files"])
+            with frozen.open(OBJECTS) as pickled:
+                workspace.objects.update(load(workspace, pickled, manifest.get("packages", {})))
+    except (zipfile.BadZipFile, KeyError, TypeError, ValueError) as fault:
+        raise CodeFailed(f"The bytes are not a snapshot: {type(fault).__name__}: {fault}") from fault
 
 
 def dump_object(workspace: Workspace, name: str) -> bytes:
@@ -123,101 +105,169 @@ def load_object(workspace: Workspace, name: str, pickled: bytes) -> None:
     except KeyboardInterrupt:
         raise
     except BaseException as fault:  # opening a pickle runs user code, which may call sys.exit
-        raise Invalid(f"The body is not a pickle that loads here: {type(fault).__name__}: {fault}") from fault
+        told = f"{type(fault).__name__}: {fault}"
+        raise Invalid(f"The body is not a pickle that loads here: {told}", **imports.refusal_detail(fault)) from fault
     workspace.objects[names.object_name(name)] = value
 
 
-class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
-    """cloudpickle, except that the workspace's namespace is written as a name."""
-
-    def __init__(self, workspace: Workspace, out: io.BytesIO) -> None:
-        super().__init__(out)
-        self._namespace = workspace.objects
-        # cloudpickle asks this table which dict shall be the globals of a function made of that namespace.
-        self.globals_ref[id(workspace.objects)] = workspace.objects
-
-    def persistent_id(self, value: object) -> str | None:
-        return NAMESPACE_ID if value is self._namespace else None
+# --- freezing ------------------------------------------------------------------------------------------------------
 
 
-class _Unpickler(pickle.Unpickler):
-    def __init__(self, workspace: Workspace, pickled: bytes) -> None:
-        super().__init__(io.BytesIO(pickled))
-        self._namespace = workspace.objects
-
-    def find_class(self, module: str, name: str) -> Any:
-        found = super().find_class(module, name)
-        # cloudpickle would bring a class that exists in this interpreter up to date instead of making another; but it
-        # is another workspace's, or one of ours that objects made since depend on.
-        return partial(_untracked, found) if f"{module}.{name}" in CLASS_MAKERS else found
-
-    def persistent_load(self, pid: Any) -> Any:
-        if pid != NAMESPACE_ID:
-            raise pickle.UnpicklingError(f"unknown persistent id {pid!r}")
-        return self._namespace
-
-
-def _untracked(make: Callable[..., Any], *args: Any) -> Any:
-    """Call one of CLASS_MAKERS without the id by which cloudpickle recognizes a class: its last argument but one."""
-    return make(*args[:-2], None, args[-1])
-
-
-def _dump_all(workspace: Workspace, objects: dict[str, Any]) -> tuple[bytes, dict[str, str]]:
-    """All objects in one pickle; if that fails, those that cannot be pickled are found one by one and left out."""
+def _freeze(workspace: Workspace, out: Parcel, strict: bool) -> Frozen:
+    everything = dict(workspace.objects)  # at once: a thread of the user's may be adding to it
+    objects = {name: value for name, value in everything.items() if is_users(name, value)}
+    skipped = {name: f"it is {words}" for name, value in objects.items() if (words := pickles.refusal(value))}
+    strange = _strange_files(workspace)
+    if strict and (skipped or strange):
+        raise _refused(skipped | unpicklable(workspace, objects, skipped) | strange)
     try:
-        return _dump(workspace, objects), {}
-    except Exception:
-        skipped = dict(_unpicklable(workspace, objects))
+        modules = _write_objects(workspace, out, objects, skipped)
+    except (Unavailable, KeyboardInterrupt):
+        raise
+    except BaseException:  # whatever it was, from here on it is found object by object
+        skipped |= unpicklable(workspace, objects, skipped)
+        if strict and skipped:
+            raise _refused(skipped) from None
+        modules = _write_what_is_left(workspace, out, objects, skipped)
+    for name, reason in (skipped | strange).items():
+        _warn(f"Warning: {name!r} is not in the snapshot: {reason}")
     kept = {name: value for name, value in objects.items() if name not in skipped}
-    return _dump(workspace, kept), skipped
+    with zipfile.ZipFile(out, "a") as archive:
+        manifest = Manifest(
+            python=platform.python_version(),
+            packages=pickles.versions(modules),
+            objects=describe_all(kept),
+            files=dict(_add_files(workspace, archive)),
+            skipped=skipped,
+        )
+        with archive.open(MANIFEST, "w") as member:
+            member.write(json.dumps(manifest).encode())
+    return Frozen(size=out.seek(0, io.SEEK_END), manifest=manifest)
 
 
-def _unpicklable(workspace: Workspace, objects: dict[str, Any]) -> Iterable[tuple[str, str]]:
+def _write_objects(workspace: Workspace, out: Parcel, objects: dict[str, Any], skipped: Iterable[str]) -> set[str]:
+    """Begin the zip with all but the skipped objects in one pickle; the modules it refers to."""
+    left_out = set(skipped)
+    out.seek(0)
+    out.truncate()
+    # Stored, not deflated: the blob store compresses.
+    with zipfile.ZipFile(out, "w") as archive, archive.open(OBJECTS, "w", force_zip64=True) as pickled:
+        return dump(workspace, pickled, {name: it for name, it in objects.items() if name not in left_out}, left_out)
+
+
+def _write_what_is_left(workspace: Workspace, out: Parcel, objects: dict[str, Any], skipped: Iterable[str]) -> set[str]:
+    try:
+        return _write_objects(workspace, out, objects, skipped)
+    except (MlhostError, KeyboardInterrupt):
+        raise
+    except BaseException as fault:
+        raise CodeFailed(f"The workspace cannot be pickled: {pickles.told(fault)}") from fault
+
+
+def unpicklable(workspace: Workspace, objects: dict[str, Any], known: Iterable[str] = ()) -> dict[str, str]:
+    """Which others of the objects cannot be pickled, and why; each is tried without those it refers to by name."""
+    found = {}
+    known = set(known)
     for name, value in objects.items():
+        if name in known:
+            continue
         try:
-            _dump(workspace, {name: value})
-        except Exception as fault:
-            yield name, f"{type(fault).__name__}: {fault}"
+            dump(workspace, _Nowhere(), value, objects.keys())
+        except KeyboardInterrupt:
+            raise
+        except BaseException as fault:  # pickling runs user code, which may call sys.exit
+            found[name] = pickles.reason(fault, value)
+    return found
 
 
-def _dump(workspace: Workspace, objects: dict[str, Any]) -> bytes:
-    out = io.BytesIO()
-    with interruptible():
-        _Pickler(workspace, out).dump(objects)
-    return out.getvalue()
+class _Nowhere:
+    """Takes a pickle that is only tried."""
+
+    def write(self, content: Any, /) -> int:
+        del content
+        return 0
 
 
-def _read_files(workspace: Workspace) -> Iterable[tuple[str, bytes]]:
-    """The files of the working directory; what cannot be in a snapshot is named on the console."""
-    files = set(list_files(workspace))
-    for name in sorted(entry.name for entry in workspace.folder.iterdir()):
+def dump(workspace: Workspace, out: Writable, value: Any, left_out: Collection[str] = ()) -> set[str]:
+    """Pickle the value; the names of the top-level modules the pickle refers to."""
+    pickler = Pickler(workspace, out, left_out)
+    with pickles.bounded_recursion(), interruptible():
+        pickler.dump(value)
+    return pickler.modules
+
+
+def _refused(why: dict[str, str]) -> Invalid:
+    told = "; ".join(f"{name!r}: {reason}" for name, reason in sorted(why.items()))
+    return Invalid(f"The snapshot would not hold everything, which `strict` asks for: {told}.", field="strict")
+
+
+def _warn(text: str) -> None:
+    capture.flush()  # opens a stream again that user code has closed
+    with contextlib.suppress(Exception):  # or it is a stream of the user's own
+        print(text, file=sys.stderr)  # noqa: T201 - the console is where it belongs
+
+
+# --- files ---------------------------------------------------------------------------------------------------------
+
+
+def _strange_files(workspace: Workspace) -> dict[str, str]:
+    """What is in the working directory and cannot be in a snapshot, and why."""
+    strange: dict[str, str] = {}
+    if not workspace.folder.is_dir():  # user code may have removed it
+        return strange
+    for name in sorted(entry.name for entry in workspace.folder.iterdir() if entry.name != CACHE):
         try:
-            if name not in files:
-                raise Invalid("is not a regular file")
-            yield name, read_file(workspace, name)
-        except MlhostError as fault:
-            print(f"Warning: {name!r} is not in the snapshot: {fault.message}", file=sys.stderr)  # noqa: T201
+            open_file(workspace, name).close()
+        except NotFound:
+            strange[name] = "it is not a regular file that can be read"
+        except Invalid as fault:
+            strange[name] = fault.message
+    return strange
 
 
-def _describe(value: Any) -> dict[str, str]:
-    """Type, shape and short repr; whatever the object does when it is asked, the snapshot is taken."""
-    described = {"type": type(value).__qualname__}
-    for part, tell in (("repr", _short.repr), ("shape", _shape)):
+def _add_files(workspace: Workspace, archive: zipfile.ZipFile) -> Iterator[tuple[str, int]]:
+    """Copy the files that can be there into the zip: their names and the bytes copied."""
+    for name in list_files(workspace):
         try:
-            if text := tell(value):
-                described[part] = text[:REPR_LENGTH]
-        except BaseException as fault:  # user code can raise anything
-            described[part] = f"<{part} failed: {type(fault).__name__}>"
-    return described
+            file = open_file(workspace, name)
+        except (NotFound, Invalid):  # told already, or just removed by something that runs beside us
+            continue
+        with file, archive.open(FILES + name, "w", force_zip64=True) as member:
+            size = os.fstat(file.fileno()).st_size  # no more: something may be writing faster than we read
+            with interruptible():
+                copied = _copy(file, member, size)
+        yield name, copied
 
 
-def _shape(value: Any) -> str:
-    shape = getattr(value, "shape", None)
-    return " x ".join(str(length) for length in shape) if isinstance(shape, tuple) else ""
+def _write_files(workspace: Workspace, archive: zipfile.ZipFile, files: Iterable[str]) -> None:
+    for name in files:
+        with archive.open(FILES + name) as member, replacing(workspace, name) as file, interruptible():
+            _copy(member, file, archive.getinfo(FILES + name).file_size)
+    importlib.invalidate_caches()
 
 
-_short = reprlib.Repr()
-_short.maxstring = _short.maxother = REPR_LENGTH
+def _copy(source: IO[bytes], target: IO[bytes], most: int) -> int:
+    copied = 0
+    while copied < most and (chunk := source.read(min(parcels.CHUNK_BYTES, most - copied))):
+        target.write(chunk)
+        copied += len(chunk)
+    return copied
+
+
+# --- thawing -------------------------------------------------------------------------------------------------------
+
+
+def load(workspace: Workspace, pickled: Readable, packages: Mapping[str, str]) -> dict[str, Any]:
+    """What `dump` pickled; CodeFailed tells how these packages differ here if it does not load."""
+    try:
+        with pickles.quiet_about_versions(), interruptible():
+            objects: dict[str, Any] = Unpickler(workspace, pickled).load()
+    except KeyboardInterrupt:
+        raise
+    except BaseException as fault:  # opening a pickle runs user code, which may call sys.exit
+        told = "; ".join([pickles.told(fault), *pickles.differences(packages)])
+        raise CodeFailed(f"The snapshot does not load: {told}", **imports.refusal_detail(fault)) from fault
+    return objects
 
 
 def _check_python(frozen_under: str) -> None:

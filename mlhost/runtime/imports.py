@@ -20,6 +20,7 @@ from mlhost.runtime.workspace import Workspace
 # In what the interpreter, numpy and Cython say of a module that refuses.
 SIGNS = ("loading in subinterpreters", "more than once per process", "one interpreter per process")
 
+REFUSED = "refused"  # the detail of an error that says which package could not be imported
 REASON = "mlhost_reason"  # the attribute by which an ImportError of ours is known: users shall read "ImportError"
 
 
@@ -48,6 +49,12 @@ def refused_by(fault: BaseException | None) -> tuple[str, str] | None:
         seen.add(id(fault))
         fault = fault.__cause__ or fault.__context__
     return None
+
+
+def refusal_detail(fault: BaseException) -> dict[str, str]:
+    """What an error's details say of the refusal it comes from, if it comes from one."""
+    refused = refused_by(fault)
+    return {REFUSED: refused[0]} if refused else {}
 
 
 def needed(workspace: Workspace, code: str) -> list[str]:
@@ -81,8 +88,8 @@ class _Refusing(MetaPathFinder):
 
 def _refusal(package: str, reason: str) -> ImportError:
     error = ImportError(
-        f"{package} cannot be imported in this session's subinterpreter: {reason}."
-        ' Open a session in a process instead: "placement": "process" in POST /sessions.',
+        f"{package} cannot be imported in a subinterpreter: {reason}. Ask for a process instead: open the session"
+        ' (POST /sessions) or publish with "placement": "process".',
         name=package,
     )
     setattr(error, REASON, reason)

@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from mlhost import names
 from mlhost.errors import Conflict, NotFound, Unavailable
 
 if TYPE_CHECKING:
+    from mlhost.runtime.parcels import Parcel
     from mlhost.runtime.program import Program
 
 
@@ -33,6 +36,7 @@ class Workspace:
         self.is_alone = is_alone
         self.runs = 0  # code blocks executed so far; numbers them in tracebacks
         self.program: Program | None = None  # what `score` runs, once prepared
+        self.parcels: dict[int, Parcel] = {}  # what is on its way in or out; see `parcels`
 
 
 def ping(workspace: Workspace) -> str:
@@ -99,22 +103,37 @@ def look(folder: Path) -> dict[str, tuple[int, int]]:
 
 def read_file(workspace: Workspace, name: str) -> bytes:
     """The content of one file of the working directory; NotFound if it is not a regular file there."""
-    with os.fdopen(_open(workspace, name, os.O_RDONLY), "rb") as file:
+    with open_file(workspace, name) as file:
         return file.read()
+
+
+def open_file(workspace: Workspace, name: str) -> BinaryIO:
+    """One file of the working directory, to be read; NotFound if it is not a regular file there."""
+    return os.fdopen(_open(workspace, name, os.O_RDONLY), "rb")
 
 
 def write_file(workspace: Workspace, name: str, content: bytes) -> None:
     """Create or replace one file; whatever else has that name (a link, say) is replaced, a folder is a Conflict."""
+    with replacing(workspace, name) as file:
+        file.write(content)
+
+
+@contextmanager
+def replacing(workspace: Workspace, name: str) -> Iterator[BinaryIO]:
+    """A new file that takes the name when the block has ended well; see `write_file`."""
     path = workspace.folder / names.file_name(name)
     if path.is_dir() and not path.is_symlink():
         raise Conflict(f"{name!r} is a folder.")
     part = workspace.folder / f".{os.getpid()}.part"
     try:
-        part.write_bytes(content)
+        with part.open("wb") as file:
+            yield file
         part.replace(path)
-    except OSError as fault:
+    except BaseException as fault:
         part.unlink(missing_ok=True)
-        raise Unavailable(f"{name!r} cannot be written: {fault.strerror}.") from fault
+        if isinstance(fault, OSError):
+            raise Unavailable(f"{name!r} cannot be written: {fault.strerror}.") from fault
+        raise
 
 
 def delete_file(workspace: Workspace, name: str) -> None:

@@ -6,20 +6,23 @@ import os
 import random
 import time
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from mlhost.errors import CodeFailed, Invalid, MlhostError, NotFound, WorkerLost
+from mlhost.errors import CodeFailed, Invalid, MlhostError, NotFound, Unavailable, WorkerLost
 from mlhost.executors import Executor, Worker
 from mlhost.executors.inline import InlineExecutor
 from mlhost.executors.interpreter import IS_SUPPORTED, InterpreterExecutor
+from mlhost.executors.parcels import chunks, lent, thaw_into
 from mlhost.runtime import program
-from mlhost.runtime.freeze import dump_object, freeze, load_object, thaw
+from mlhost.runtime.freeze import dump_object, freeze, load_object
+from mlhost.runtime.parcels import CHUNK_BYTES
 from mlhost.runtime.program import ProgramSpec
 from mlhost.runtime.workspace import delete_object, list_files, list_objects, ping, read_file, write_file
-from tests.parts import Cell, open_cell, until
+from tests.parts import Cell, open_cell, pieces, until
 
 pytestmark = pytest.mark.untraced
 PLACEMENTS = ["process", "inline", *(["interpreter"] if IS_SUPPORTED else [])]
@@ -350,6 +353,30 @@ async def test_no_file_name_leaves_the_folder(worker: Worker, name: str) -> None
 # --- snapshots
 
 
+async def freeze_whole(worker: Worker) -> list[bytes]:
+    async with lent(worker.call) as parcel:
+        frozen = await worker.call(freeze, parcel)
+        return [chunk async for chunk in chunks(worker.call, parcel, frozen["size"])]
+
+
+async def open_files(cell: Cell) -> int:
+    """Unnamed files beside the working directory that the interpreter of the workspace has open."""
+    await cell.run("""
+import os
+_beside, _links = os.path.dirname(os.getcwd()) + "/#", []
+for _number in os.listdir("/proc/self/fd"):
+    try: _links.append(os.readlink(f"/proc/self/fd/{_number}"))
+    except FileNotFoundError: pass  # the one that lists
+""")
+    return int(await value(cell, "sum(link.startswith(_beside) for link in _links)"))
+
+
+async def until_settled(cell: Cell) -> None:
+    """What a cancelled caller left to be done has been."""
+    await asyncio.sleep(0.01)
+    await cell.worker.call(ping)
+
+
 @pytest.mark.parametrize("thawed_in", PLACEMENTS)
 async def test_a_workspace_frozen_in_one_placement_thaws_in_any(
     cell: Cell, placements: dict[str, Executor], thawed_in: str
@@ -363,9 +390,9 @@ twin = [model, model]
 with open('notes', 'w') as notes: notes.write('kept')
 del notes
 """)
-    frozen = await cell.worker.call(freeze)
+    frozen = await freeze_whole(cell.worker)
     other = await open_cell(placements[thawed_in])
-    await other.worker.call(thaw, frozen["archive"])
+    await thaw_into(other.worker.call, pieces(*frozen))
     assert await value(other, "[model.predict(3), twin[0] is twin[1], type(model) is Model]") == [6, True, True]
     assert await other.worker.call(read_file, "notes") == b"kept"
     await other.run("factor = 10\nModel.predict.mark = 'changed'")
@@ -374,11 +401,88 @@ del notes
     await other.worker.close()
 
 
+async def test_modules_and_the_console_are_frozen_by_reference(cell: Cell) -> None:
+    await cell.run("import json, sys\nclass Log:\n    out = sys.stdout\nkept = [sys, json, Log]")
+    async with lent(cell.worker.call) as parcel:
+        frozen = await cell.worker.call(freeze, parcel, True)
+    assert list(frozen["manifest"]["objects"]) == ["Log", "kept"]
+
+
 async def test_what_cannot_be_frozen_is_named_on_the_console(cell: Cell) -> None:
     await cell.run("kept, left = 1, (n for n in [])")
-    frozen = await cell.worker.call(freeze)
+    async with lent(cell.worker.call) as parcel:
+        frozen = await cell.worker.call(freeze, parcel)
     assert list(frozen["manifest"]["objects"]) == ["kept"]
     assert "'left' is not in the snapshot" in cell.worker.console.text
+
+
+async def test_a_large_workspace_travels_in_chunks(cell: Cell, placed: Executor) -> None:
+    await cell.run("import random\nlarge = random.Random(1).randbytes(5_000_000)")
+    frozen = await freeze_whole(cell.worker)
+    assert [len(chunk) for chunk in frozen[:-1]] == [CHUNK_BYTES] * 4
+    other = await open_cell(placed)
+    await thaw_into(other.worker.call, pieces(*frozen))
+    assert await value(other, "large == __import__('random').Random(1).randbytes(5_000_000)") is True
+    await other.worker.close()
+
+
+async def test_two_who_freeze_one_workspace_at_once_get_the_same(cell: Cell) -> None:
+    await cell.run("large = bytes(3_000_000)")
+    async with lent(cell.worker.call) as parcel:
+        await cell.worker.call(freeze, parcel)
+        assert await open_files(cell) == 1
+        one, two = await asyncio.gather(freeze_whole(cell.worker), freeze_whole(cell.worker))
+    assert one == two
+    assert await open_files(cell) == 0
+
+
+async def test_a_frozen_workspace_that_proves_damaged_on_the_way_is_not_opened(cell: Cell) -> None:
+    async def damaged() -> AsyncIterator[bytes]:
+        for chunk in frozen:
+            yield chunk
+        raise Unavailable("damaged")
+
+    await cell.run("x, large = 1, bytes(3_000_000)")
+    frozen = await freeze_whole(cell.worker)
+    await cell.run("x, large = 2, None")
+    with pytest.raises(Unavailable, match="damaged"):
+        await thaw_into(cell.worker.call, damaged())
+    assert await value(cell, "x") == 2
+    assert await open_files(cell) == 0
+
+
+@pytest.mark.parametrize("moment", [0.0, 0.001, 0.01, 0.05, 0.2])
+async def test_whenever_a_snapshot_is_cancelled_nothing_of_it_stays_and_the_next_one_works(
+    cell: Cell, moment: float
+) -> None:
+    await cell.run("""
+import time
+class Slow:
+    def __reduce__(self):
+        time.sleep(0.1)
+        return Slow, ()
+large, slow = bytes(20_000_000), Slow()
+""")
+    freezing = asyncio.ensure_future(freeze_whole(cell.worker))
+    await asyncio.sleep(moment)
+    freezing.cancel()
+    with suppress(asyncio.CancelledError):
+        await freezing
+    await until_settled(cell)
+    assert await open_files(cell) == 0
+    assert await freeze_whole(cell.worker)
+    assert await open_files(cell) == 0
+
+
+async def test_an_object_that_never_tells_what_it_is_ends_its_snapshot_and_not_the_workspace(placed: Executor) -> None:
+    cell = await open_cell(placed, deadline_seconds=0.5)
+    await cell.run("class Endless:\n    def __repr__(self):\n        while True: pass")
+    await cell.run("large, endless = bytes(3_000_000), Endless()")
+    with pytest.raises(CodeFailed, match=r"Stopped after 0.5 seconds"):
+        await freeze_whole(cell.worker)
+    assert await cell.worker.call(list_objects) == ["Endless", "endless", "large"]
+    assert await open_files(cell) == 0
+    await cell.worker.close()
 
 
 # --- programs

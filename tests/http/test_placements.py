@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import dill
 import pytest
 
 from mlhost.executors.interpreter import IS_SUPPORTED
@@ -123,3 +124,77 @@ async def test_embedded_starts_no_process_until_one_is_asked_for(tmp_path: Path)
         session = await api.session(placement="process")
         assert await value(api, session, "import os\npid = os.getpid()", "pid") != os.getpid()
         assert len(set(children.read_text().split()) - before) == 1
+
+
+# --- moving
+
+moves = pytest.mark.skipif(not IS_SUPPORTED, reason="sessions start in subinterpreters from CPython 3.14 on")
+
+
+async def is_inline(api: Api, session: str) -> bool:
+    return bool((await value(api, session, WHERE, "where"))[1])
+
+
+@moves
+async def test_a_session_moves_with_all_it_has_before_a_block_that_needs_numpy(embedded: Api) -> None:
+    session = await embedded.session()
+    before = """
+import json, os, pathlib
+from math import floor as down
+_private, shared = 'kept', [1]
+twice = [shared, shared]
+def area(r): return _private, down(r * factor)
+factor = 3
+os.mkdir('folder'); pathlib.Path('folder/file').write_text('inside')
+"""
+    assert (await embedded.execute(session, before))["success"]
+    assert not await is_inline(embedded, session)
+    after = """
+import numpy
+total = int(numpy.arange(4).sum())
+seen = [area(2), json.dumps(twice), twice[0] is twice[1] is shared, pathlib.Path('folder/file').read_text(), total]
+"""
+    seen = await value(embedded, session, after, "seen")
+    assert seen == [["kept", 6], "[[1], [1]]", True, "inside", 6]
+    assert await is_inline(embedded, session)
+    assert await embedded("GET", f"{session}/files") == []
+    await embedded("DELETE", session)
+
+
+@moves
+async def test_what_cannot_come_along_keeps_the_session_where_it_is(embedded: Api) -> None:
+    session = await embedded.session()
+    await embedded.execute(session, "numbers = (n for n in [1, 2])\nnext(numbers)")
+    answer = await embedded.execute(session, "ran = True\nimport numpy")
+    assert not answer["success"]
+    assert "cannot come along: 'numbers': it is a generator" in answer["errorMessage"]
+    assert await value(embedded, session, "left = [next(numbers), 'ran' in globals()]", "left") == [2, False]
+    await embedded.execute(session, "del numbers")
+    assert (await embedded.execute(session, "import numpy"))["success"]
+    await embedded("DELETE", session)
+
+
+@moves
+async def test_a_session_moves_when_what_is_loaded_needs_it(embedded: Api) -> None:
+    import numpy as np
+
+    session = await embedded.session()
+    await embedded.execute(session, "kept = 5")
+    pickled = dill.dumps(np.arange(3))
+    await embedded("POST", f"{session}/workspace/numbers", data=pickled)
+    assert await value(embedded, session, "x = [int(numbers.sum()), kept]", "x") == [3, 5]
+    snapshot = (await embedded("POST", f"{session}/snapshot", 201, {}))["snapshotId"]
+    other, third = await embedded.session(), await embedded.session(snapshotId=snapshot)
+    await embedded("POST", f"{other}/loadsnapshot/{snapshot}")
+    for each in (other, third):
+        assert await value(embedded, each, "x = int(numbers.sum())", "x") == 3
+    for each in (session, other, third):
+        await embedded("DELETE", each)
+
+
+@moves
+async def test_a_session_that_named_its_placement_stays_there(open_to_all: Api) -> None:
+    session = await open_to_all.session(placement="interpreter")
+    answer = await open_to_all.execute(session, "import numpy")
+    assert "numpy cannot be imported in a subinterpreter" in answer["errorMessage"]
+    await open_to_all("DELETE", session)

@@ -1,10 +1,7 @@
 """Sessions over HTTP: the contract's every route, and what bad input gets."""
 
 import asyncio
-import io
-import json
 import pickle
-import zipfile
 
 import dill
 import pytest
@@ -284,68 +281,3 @@ async def test_an_upload_without_its_part_or_not_multipart_is_refused(admin: Api
     broken = {"Content-Type": "multipart/form-data; boundary=x"}
     await admin("POST", f"{session}/files", 400, data=b"garbage", headers=broken)
     await admin("POST", f"{session}/files", 400, data=b"x", headers={"Content-Type": "multipart/form-data"})
-
-
-# --- snapshots
-
-
-async def test_a_snapshot_holds_objects_functions_and_files_and_loads_elsewhere(admin: Api, session: str) -> None:
-    await admin.execute(
-        session,
-        "shared = [1]\npair = (shared, shared)\nfactor = 2\ndef double(x):\n    return x * factor\n"
-        "class Point:\n    def __init__(self, x): self.x = x\np = Point(5)\nopen('f.txt', 'w').write('hello')",
-    )
-    taken = await admin("POST", f"{session}/snapshot", 201, {"name": "first"})
-    [listed] = [each for each in await admin("GET", "/snapshots") if each["id"] == taken["snapshotId"]]
-    assert (listed["name"], listed["owner"]) == ("first", "admin")
-    content = await admin("GET", f"/snapshots/{taken['snapshotId']}")
-    assert listed["contentSize"] == len(content)
-    with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        assert set(archive.namelist()) == {"manifest.json", "workspace.dill", "files/f.txt"}
-        manifest = json.loads(archive.read("manifest.json"))
-    assert manifest["objects"]["shared"] == {"type": "list", "repr": "[1]"}
-
-    other = await admin.session(snapshotId=taken["snapshotId"])
-    done = await admin.execute(
-        other, "r = [pair[0] is pair[1], double(4), p.x, open('f.txt').read()]\nfactor = 10\ns = double(4)", "r", "s"
-    )
-    assert [each["value"] for each in done["outputParameters"]] == [[True, 8, 5, "hello"], 40]
-    await admin("DELETE", other)
-
-    third = await admin.session()
-    await admin.execute(third, "own = 1; factor = 0")
-    await admin("POST", f"{third}/loadsnapshot/{taken['snapshotId']}")
-    done = await admin.execute(third, "r = [own, double(4), open('f.txt').read()]", "r")
-    assert done["outputParameters"][0]["value"] == [1, 8, "hello"]
-    await admin("DELETE", third)
-    await admin("DELETE", f"/snapshots/{taken['snapshotId']}")
-    await admin("GET", f"/snapshots/{taken['snapshotId']}", 404)
-    await admin("DELETE", f"/snapshots/{taken['snapshotId']}", 404)
-    await admin("POST", f"{session}/loadsnapshot/{taken['snapshotId']}", 404)
-
-
-async def test_what_cannot_be_pickled_is_named_on_the_console_and_left_out(admin: Api, session: str) -> None:
-    await admin.execute(session, "import threading\nlock = threading.Lock()\ngen = (x for x in [])\nkept = 1")
-    taken = await admin("POST", f"{session}/snapshot", 201, {"name": None})
-    console = (await admin("GET", f"{session}/console-output"))["consoleOutput"]
-    assert "'lock' is not in the snapshot" in console
-    assert "'gen' is not in the snapshot" in console
-    other = await admin.session(snapshotId=taken["snapshotId"])
-    assert await admin("GET", f"{other}/workspace") == ["kept"]
-    await admin("DELETE", other)
-    await admin("DELETE", f"/snapshots/{taken['snapshotId']}")
-
-
-async def test_another_users_snapshot_does_not_exist(admin: Api, carol: Api, session: str) -> None:
-    taken = (await admin("POST", f"{session}/snapshot", 201, {}))["snapshotId"]
-    await carol("GET", f"/snapshots/{taken}", 404)
-    await carol("DELETE", f"/snapshots/{taken}", 404)
-    await carol("POST", "/sessions", 404, {"runtimeType": "Python", "snapshotId": taken})
-    assert not any(each["id"] == taken for each in await carol("GET", "/snapshots"))
-    await admin("DELETE", f"/snapshots/{taken}")
-
-
-async def test_a_session_that_cannot_be_resumed_leaves_no_session_behind(admin: Api) -> None:
-    before = len(await admin("GET", "/sessions"))
-    await admin("POST", "/sessions", 404, {"runtimeType": "Python", "snapshotId": "nothing"})
-    assert len(await admin("GET", "/sessions")) == before

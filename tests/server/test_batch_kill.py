@@ -1,4 +1,4 @@
-"""A batch and SIGKILL: the server is killed while records run, again and again, and every record ends with one answer."""
+"""A batch and SIGKILL: however often the server is killed while records run, each ends with one answer."""
 
 import random
 import sqlite3
@@ -47,7 +47,8 @@ def test_every_record_ends_with_its_own_answer_once_however_often_the_server_is_
     token = server.login()
     publish(server, token, CODE.format(runs=str(runs), seconds=kills / 2000))
     records = [{"x": n} for n in range(RECORDS)]
-    batch = f"/api/Long/1/batch/{server.call('POST', '/api/Long/1/batch', 202, token, json=records)['BatchExecutionId']}"
+    started = server.call("POST", "/api/Long/1/batch", 202, token, json=records)
+    batch = f"/api/Long/1/batch/{started['BatchExecutionId']}"
     for _ in range(kills):
         time.sleep(chance.uniform(0, 0.5))
         server.kill()

@@ -14,6 +14,7 @@ from mlhost.cli import main
 from mlhost.config import SETTINGS
 from mlhost.store import Store
 from mlhost.store.folder import DataFolder
+from tests.parts import keep
 from tests.server.conftest import Start
 
 
@@ -100,9 +101,8 @@ def test_the_doctor_names_damaged_snapshot_bytes(data: Path) -> None:
         with DataFolder.open(data) as folder:
             store = await Store.open(folder.database)
             blobs = Blobs(store, folder.key("blobs"))
-            sealed = await blobs.seal(b"content")
+            await keep(store, blobs, b"content")
             async with store.write() as db:
-                await blobs.keep(db, sealed)
                 await db.execute("update blob_chunks set content = x'00'")
             await store.close()
 

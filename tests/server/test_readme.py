@@ -42,6 +42,14 @@ def test_every_command_in_the_readme_exists() -> None:
             assert os.access(ROOT / command[0], os.X_OK)
 
 
+def test_every_script_the_readme_names_exists_and_measures_what_it_says() -> None:
+    named = set(re.findall(r"`(?:\./)?((?:scripts/|\.ci/)\w+)((?: \w+)?)`", README))
+    assert {("scripts/soak", ""), ("scripts/bench", " runtime"), (".ci/run", "")} <= named
+    for script, subject in named:
+        assert os.access(ROOT / script, os.X_OK)
+        assert not subject or (ROOT / f"{script}es" / f"{subject.strip()}.py").is_file()
+
+
 def test_the_table_lists_every_route_there_is() -> None:
     rows = re.findall(r"^\| (`(?:GET|POST|DELETE|PATCH).*?) \|", README, re.MULTILINE)
     listed = set()

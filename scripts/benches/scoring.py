@@ -9,16 +9,14 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
-import re
 import socket
 import statistics
-import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from urllib.parse import urlsplit
+
+from machine import Server, describe, running
 
 BARE = """
 import json, sys
@@ -51,35 +49,15 @@ web.run_app(make(), host="127.0.0.1", port=0, loop=uvloop.new_event_loop(), acce
 BODY = json.dumps({"flower_data": [5.1, 3.5, 1.4, 0.2]}).encode()
 
 
-@contextmanager
-def running(command: list[str], cpus: set[int]) -> Iterator[tuple[str, str]]:
-    """A server process on these CPUs: its URL and, if it printed one, its bearer token."""
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, text=True, preexec_fn=lambda: os.sched_setaffinity(0, cpus)
-    )
-    try:
-        said = ""
-        while "Ready." not in said or "http://" not in said:
-            line = process.stdout.readline()
-            if not line:
-                raise SystemExit(f"{command[0]} ended: {said}")
-            said += line
-        token = re.search(r"Bearer ([^']+)'", said)
-        yield re.search(r"http://[\d.]+:\d+", said)[0], token[1] if token else ""
-    finally:
-        process.terminate()
-        process.wait()
-
-
 class Client:
     """One kept connection."""
 
-    def __init__(self, url: str, token: str) -> None:
-        parts = urlsplit(url)
+    def __init__(self, server: Server) -> None:
+        parts = urlsplit(server.url)
         self._socket = socket.create_connection((parts.hostname, parts.port))
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         head = f"POST /api/Iris/1.0 HTTP/1.1\r\nHost: {parts.netloc}\r\nContent-Type: application/json\r\n"
-        head += f"Authorization: Bearer {token}\r\nContent-Length: {len(BODY)}\r\n\r\n"
+        head += f"Authorization: Bearer {server.token}\r\nContent-Length: {len(BODY)}\r\n\r\n"
         self._request = head.encode() + BODY
 
     def ask(self) -> float:
@@ -100,8 +78,8 @@ def scoring(rounds: int, requests: int) -> None:
     servers, own = ({cpus[0]}, {cpus[-1]})
     mlhost = [sys.executable, "-m", "mlhost", "serve", "--demo", "--ephemeral", "--port", "0"]
     with ExitStack() as stack:
-        bare = Client(*stack.enter_context(running([sys.executable, "-c", BARE], servers)))
-        ours = Client(*stack.enter_context(running(mlhost, servers)))
+        bare = Client(stack.enter_context(running([sys.executable, "-c", BARE], servers)))
+        ours = Client(stack.enter_context(running(mlhost, servers)))
         os.sched_setaffinity(0, own)
         times: dict[str, list[float]] = {"bare aiohttp, model inline": [], "mlhost": []}
         for number in range(rounds + 1):
@@ -110,7 +88,7 @@ def scoring(rounds: int, requests: int) -> None:
                 if number:  # the first round warms up
                     times[name] += taken
     print(f"Iris SVC, one row, one kept connection; {rounds} x {requests} requests each in turn")
-    print(f"{platform.machine()}, {len(cpus)} CPUs, Python {platform.python_version()}")
+    print(describe())
     for name, taken in times.items():
         p99 = statistics.quantiles(taken, n=100)[98]
         print(f"{name:<28} median {statistics.median(taken) * 1e6:7.0f} us   p99 {p99 * 1e6:7.0f} us")
@@ -120,8 +98,7 @@ def scoring(rounds: int, requests: int) -> None:
 
 def main() -> None:
     """Parse and run."""
-    parser = argparse.ArgumentParser(prog="scripts/bench", description=__doc__)
-    parser.add_argument("what", choices=["scoring"], nargs="?", default="scoring")
+    parser = argparse.ArgumentParser(prog="scripts/bench scoring", description=__doc__)
     parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--requests", type=int, default=300)
     arguments = parser.parse_args()

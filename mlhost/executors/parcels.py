@@ -1,0 +1,66 @@
+"""The host's side of parcels: chunks out of a worker and into one, so that the server never holds all of them.
+
+Everything goes through calls, so it is the same in every placement.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+from collections.abc import AsyncIterable, AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Concatenate, Protocol
+
+from mlhost.errors import CodeFailed, MlhostError
+from mlhost.executors import Given, Result
+from mlhost.runtime.freeze import thaw
+from mlhost.runtime.parcels import CHUNK_BYTES, drop, put_chunk, read_chunk
+from mlhost.runtime.workspace import Workspace
+
+_numbers = itertools.count(1)
+
+
+class Call(Protocol):
+    """`Worker.call`, or what stands for it."""
+
+    async def __call__(
+        self,
+        function: Callable[Concatenate[Workspace, Given], Result],
+        *args: Given.args,
+        **kwargs: Given.kwargs,
+    ) -> Result:
+        """Run `function(workspace, *args)` where the workspace lives."""
+
+
+@asynccontextmanager
+async def lent(call: Call) -> AsyncIterator[int]:
+    """The number of a new parcel, which is dropped however the block ends."""
+    number = next(_numbers)
+    try:
+        yield number
+    finally:
+        # Shielded: who is cancelled once more meanwhile must not leave the parcel behind.
+        await asyncio.shield(asyncio.get_running_loop().create_task(_drop(call, number)))
+
+
+async def chunks(call: Call, number: int, size: int) -> AsyncIterator[bytes]:
+    """The `size` bytes of a parcel, a chunk at a time."""
+    for position in range(0, size, CHUNK_BYTES):
+        chunk = await call(read_chunk, number, position)
+        if len(chunk) != min(CHUNK_BYTES, size - position):
+            raise CodeFailed("The worker did not give the snapshot it had announced.")
+        yield chunk
+
+
+async def thaw_into(call: Call, frozen: AsyncIterable[bytes]) -> None:
+    """Send a frozen workspace into a worker and open it there: not before `frozen`, which verifies it, has ended."""
+    async with lent(call) as number:
+        async for chunk in frozen:
+            await call(put_chunk, number, chunk)
+        await call(thaw, number)
+
+
+async def _drop(call: Call, number: int) -> None:
+    with contextlib.suppress(MlhostError):  # the worker is gone, and the parcel with it
+        await call(drop, number)
