@@ -19,13 +19,13 @@ import msgspec
 from mlhost.auth.principal import Principal, Role
 from mlhost.batches.ledger import Batch, Ledger, chunked
 from mlhost.batches.running import Run
-from mlhost.errors import Invalid, NotFound
+from mlhost.errors import Invalid, NotFound, Unavailable
 from mlhost.params import jsontext
 from mlhost.services import Services
 
 log = logging.getLogger(__name__)
 
-LOOK_SECONDS = 600.0  # between two looks for batches that have been kept long enough
+LOOK_SECONDS = 60.0  # between two looks for batches that are to go
 MAX_DIGITS = 10  # of an index that can be one
 KEEPING_SECONDS = 5.0  # that a cancelled batch gets to commit what has been scored
 
@@ -122,9 +122,7 @@ class Batches:
     async def delete(self, who: Principal, name: str, version: str, execution_id: str) -> None:
         """Cancel a batch, interrupting the records that run, and remove it with its results."""
         batch = await self._get(who, name, version, execution_id)
-        if running := self._running.get(batch.id):
-            await _stopped({running[1]})
-        if not await self._ledger.delete(batch.id):
+        if not await self._remove(batch.id):
             raise _unknown(execution_id)
 
     async def files(self, who: Principal, name: str, version: str, execution_id: str, index: str) -> dict[str, str]:
@@ -174,13 +172,23 @@ class Batches:
         return running[0].state if running else "InProgress" if batch.done else "Pending"
 
     async def _tidy(self, leftovers: Sequence[int]) -> None:
-        """Remove what an earlier server left half removed, and from time to time what has been kept long enough."""
-        for batch_id in leftovers:
-            await self._ledger.erase(batch_id)
+        """Remove what an earlier server left in halves; then what has been kept long enough or lost its service."""
         while True:
-            for batch_id in await self._ledger.expired(self._limits.keep_seconds):
-                await self._ledger.delete(batch_id)
+            try:
+                for batch_id in leftovers:
+                    await self._ledger.erase(batch_id)
+                leftovers = ()
+                for batch_id in await self._ledger.outdated(self._limits.keep_seconds):
+                    await self._remove(batch_id)
+            except Unavailable as fault:
+                log.warning("old batches were not removed: %s", fault.message)
             await asyncio.sleep(min(LOOK_SECONDS, self._limits.keep_seconds / 4))
+
+    async def _remove(self, batch_id: int) -> bool:
+        """Stop a batch and delete it; False if another has deleted it already."""
+        if running := self._running.get(batch_id):
+            await _stopped({running[1]})
+        return await self._ledger.delete(batch_id)
 
 
 class _Files(msgspec.Struct, rename="camel"):

@@ -33,6 +33,9 @@ insert into batches (execution_id, service, owner, definition, blob, parallel, t
 select :execution_id, id, :owner, definition, blob, :parallel, :total, 'arriving', :now
 from services where name = :name and version = :version
 """
+COUNT_UNFINISHED = """
+select count(*) from batches where owner = ? and state in ('arriving', 'open') and service is not null
+"""
 SELECT = """
 select batches.id, execution_id, owner, services.name, services.version, parallel, total, done, state, failure
 from batches join services on services.id = batches.service where state in ('open', 'complete', 'failed')
@@ -86,18 +89,16 @@ class Ledger:
         self, owner: str, name: str, version: str, chunks: Sequence[list[bytes]], *, parallel: int, most_open: int
     ) -> Batch:
         """Store a batch; it is seen by others, and by a next start, once all its records are there."""
-        new = {"execution_id": new_id(), "owner": owner, "name": name, "version": version, "parallel": parallel}
-        new |= {"total": sum(map(len, chunks)), "now": time()}
+        execution_id, total = new_id(), sum(map(len, chunks))
+        new = {"execution_id": execution_id, "owner": owner, "name": name, "version": version, "parallel": parallel}
         async with self._store.write() as db:
-            [[count]] = await db.execute_fetchall(
-                "select count(*) from batches where owner = ? and state in ('arriving', 'open')", (owner,)
-            )
+            [[count]] = await db.execute_fetchall(COUNT_UNFINISHED, (owner,))
             if count >= most_open:
                 raise Busy(
                     f"You have {count} unfinished batches, all one user may have (batches.max_open_per_user).",
                     retry_after_seconds=60,
                 )
-            inserted = await db.execute(INSERT, new)
+            inserted = await db.execute(INSERT, new | {"total": total, "now": time()})
             if not inserted.rowcount or inserted.lastrowid is None:
                 raise NotFound(f"There is no service {name!r} with version {version!r}.")
             batch_id = inserted.lastrowid
@@ -106,17 +107,21 @@ class Ledger:
         except BaseException:
             await self.erase(batch_id)
             raise
-        [row] = await self._store.read(f"{SELECT} and batches.id = ?", (batch_id,))
-        return Batch(**row)
+        return Batch(batch_id, execution_id, owner, name, version, parallel, total, 0, "open", "")
 
     async def _fill(self, batch_id: int, chunks: Sequence[list[bytes]]) -> None:
+        """Store the records, then show the batch."""
         firsts = accumulate(map(len, chunks), initial=0)
         rows = ((batch_id, first, msgspec.msgpack.encode(chunk)) for first, chunk in zip(firsts, chunks, strict=False))
         while group := list(islice(rows, CHUNKS_A_WRITE)):
             async with self._store.write() as db:
                 await db.executemany("insert into batch_inputs values (?, ?, ?)", group)
         async with self._store.write() as db:
-            await db.execute("update batches set state = 'open' where id = ?", (batch_id,))
+            shown = await db.execute(
+                "update batches set state = 'open' where id = ? and service is not null", (batch_id,)
+            )
+            if not shown.rowcount:
+                raise NotFound("The service was deleted meanwhile.")
 
     async def next_chunk(self, batch_id: int, start: int) -> tuple[int, list[tuple[int, bytes]]]:
         """The unfinished records of the next chunk that has any, and where the one after it starts; none at the end."""
@@ -136,15 +141,17 @@ class Ledger:
     # --- what comes of it ------------------------------------------------------------------------------------------
 
     async def keep(self, batch_id: int, results: Sequence[tuple[int, bytes]]) -> bool:
-        """Commit results; False if the batch is not there any more. One that has been kept before stays as it is."""
+        """Commit results; False if the batch is not there any more. A result that was there before stays as it was."""
         rows = [(batch_id, position, answer) for position, answer in results]
         try:
             async with self._store.write() as db:
                 kept = await db.executemany("insert or ignore into batch_results values (?, ?, ?)", rows)
-                await db.execute("update batches set done = done + ? where id = ?", (kept.rowcount, batch_id))
-        except sqlite3.IntegrityError:  # its service was deleted, and the batch with it
+                counted = await db.execute(
+                    "update batches set done = done + ? where id = ? and service is not null", (kept.rowcount, batch_id)
+                )
+        except sqlite3.IntegrityError:  # its service was deleted, and then the batch
             return False
-        return True
+        return bool(counted.rowcount)
 
     async def finish(self, batch_id: int, failure: str = "") -> None:
         """All is done, or nothing more can be; the snapshot it ran on is let go."""
@@ -220,13 +227,16 @@ class Ledger:
             await self._blobs.sweep(db)
 
     async def leftovers(self) -> list[int]:
-        """Batches that the end of an earlier server kept from arriving, or from going, as a whole."""
+        """At the start: batches that the end of an earlier server kept from arriving, or from going, as a whole."""
         return [n for (n,) in await self._store.read("select id from batches where state in ('arriving', 'deleted')")]
 
-    async def expired(self, keep_seconds: float) -> list[int]:
-        """Batches that ended longer ago than that."""
-        query = "select id from batches where finished_at < ? and state in ('complete', 'failed')"
-        return [n for (n,) in await self._store.read(query, (time() - keep_seconds,))]
+    async def outdated(self, keep_seconds: float) -> list[int]:
+        """Batches that ended longer ago than that, or whose service was deleted."""
+        query = """
+        select id from batches where state in ('complete', 'failed') and finished_at < :ended
+        or service is null and state in ('open', 'complete', 'failed')
+        """
+        return [n for (n,) in await self._store.read(query, {"ended": time() - keep_seconds})]
 
 
 def chunked(records: Iterable[bytes]) -> list[list[bytes]]:

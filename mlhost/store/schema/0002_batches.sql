@@ -1,11 +1,12 @@
--- Batches: what came in, and one result a record. A batch goes with its service.
+-- Batches: what came in, and one result a record.
 
+-- A batch whose service was deleted is seen by nobody; its rows are removed some at a time, since there may be millions.
 -- state: arriving (its records are being stored) -> open -> complete or failed; deleted: its rows are being removed.
 -- definition and blob are what the version was when the batch began; blob is null once it has ended.
 create table batches (
     id integer primary key,
     execution_id text not null unique,
-    service integer not null references services (id) on delete cascade,
+    service integer references services (id) on delete set null,
     owner text not null,
     definition text not null,
     blob text references blobs (sha256),
