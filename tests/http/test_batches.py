@@ -283,14 +283,19 @@ async def test_an_unknown_version_has_no_batches(admin: Api) -> None:
 
 
 async def test_cancelling_interrupts_the_records_that_run_and_removes_everything(
-    admin: Api, host: Host, path: str
+    admin: Api, host: Host, path: str, tmp_path: Path
 ) -> None:
-    await publish(admin, path, LOOPS)
+    beats = tmp_path / "beats"
+    await publish(admin, path, f"while x >= 0: open({str(beats)!r}, 'a').write('.')\ny = x")
     batch = await start(admin, path, xs(-1, 1, 2, 3))
     await seen(admin, batch, lambda answer: answer["completedItemCount"] == 1)
     begun = time.monotonic()
     assert await admin("DELETE", batch) == [batch.rpartition("/")[2]]
     assert time.monotonic() - begun < 3
+    counted = beats.stat().st_size
+    await asyncio.sleep(0.1)
+    assert counted == beats.stat().st_size
+    assert not host.batches.count()
     await admin("GET", batch, 404)
     await admin("DELETE", batch, 404)
     assert await admin("GET", f"{path}/batch") == []
@@ -354,13 +359,13 @@ async def test_a_batch_goes_on_with_the_version_it_began_with_when_that_is_patch
 ) -> None:
     _, _, name, version = path.split("/")
     await publish(admin, path, GATED.format(gate=str(gate)))
-    batch = await start(admin, path, xs(*range(10)))
+    batch = await start(admin, path, xs(*range(30)))
     await seen(admin, batch, lambda answer: answer["state"] == "InProgress")
     await admin("PATCH", f"/services/{name}/{version}", json={"description": "the same"})
     await admin("PATCH", f"/services/{name}/{version}", json={"code": "y = -x"})
     assert (await admin("POST", path, json={"x": 5}))["outputParameters"] == {"y": -5}
     gate.touch()
-    assert values(await ended(admin, batch)) == [3 * n for n in range(10)]
+    assert values(await ended(admin, batch)) == [3 * n for n in range(30)]
     assert values(await ended(admin, await start(admin, path, xs(7)))) == [-7]
 
 
@@ -373,33 +378,33 @@ async def test_the_snapshot_of_a_patched_version_stays_until_its_batches_have_en
     await publish(admin, path, GATED.format(gate=str(gate)).replace("* 3", "* factor"), snapshotId=taken)
     [blob] = [snapshot.blob for snapshot in await host.snapshots.list(ADMIN) if snapshot.id == taken]
     await admin("DELETE", f"/snapshots/{taken}")
-    batch = await start(admin, path, xs(*range(5)))
+    batch = await start(admin, path, xs(*range(30)))
     await seen(admin, batch, lambda answer: answer["state"] == "InProgress")
     empty = await admin.session()
     nothing = (await admin("POST", f"{empty}/snapshot", 201, {}))["snapshotId"]
     await admin("PATCH", f"/services/{name}/{version}", json={"code": "y = x", "snapshotId": nothing})
     await admin("DELETE", f"/snapshots/{nothing}")
     gate.touch()
-    assert values(await ended(admin, batch)) == [3 * n for n in range(5)]
+    assert values(await ended(admin, batch)) == [3 * n for n in range(30)]
     assert not await host.store.read("select 1 from blobs where sha256 = ?", (blob,))
     await admin("DELETE", empty)
 
 
 async def test_deleting_a_version_ends_its_batches_and_a_new_one_does_not_show_them(
-    admin: Api, host: Host, path: str, gate: Path
+    admin: Api, host: Host, path: str
 ) -> None:
     _, _, name, version = path.split("/")
-    code = GATED.format(gate=str(gate))
+    code = "import time\ntime.sleep(0.01)\ny = x"
     await publish(admin, path, code)
-    complete, running = await start(admin, path, xs(-1)), await start(admin, path, xs(*range(5)))
+    complete = await start(admin, path, xs(-1))
     await ended(admin, complete)
+    running = await start(admin, path, xs(*range(5000)))
     await seen(admin, running, lambda answer: answer["state"] == "InProgress")
     await admin("DELETE", f"/services/{name}/{version}")
     await admin("GET", running, 404)
     await publish(admin, path, code)
     assert await admin("GET", f"{path}/batch") == []
-    gate.touch()
-    await until(lambda: not host.batches.count())
+    await until(lambda: not host.batches.count(), 5)
     await admin("GET", complete, 404)
 
 
@@ -443,6 +448,13 @@ async def test_a_user_may_have_so_many_unfinished_batches_and_records_in_one(
         gate.touch()
         for batch in batches:
             await ended(api, batch)
+        gate.unlink()
+        at_once = await asyncio.gather(*(start(api, path, xs(1)) for _ in range(5)), return_exceptions=True)
+        assert sum(isinstance(refused, AssertionError) for refused in at_once) == 3
+        gate.touch()
+        for batch in at_once:
+            if isinstance(batch, str):
+                await ended(api, batch)
         assert "batches.max_records" in (await api("POST", f"{path}/batch", 400, xs(1, 2, 3, 4)))["message"]
         await ended(api, await start(api, path, xs(1, 2, 3)))
 
@@ -453,7 +465,7 @@ async def test_a_batch_waits_while_all_workers_there_may_be_are_taken(make_host:
         await until(lambda: host.reserve.count() == 0)
         session = await api.session()
         batch = await start(api, path, xs(1, 2))
-        await asyncio.sleep(0.5)
+        await asyncio.sleep(2.5)
         assert (await api("GET", batch))["state"] == "Ready"
         await api("DELETE", session)
         assert values(await ended(api, batch)) == [1, 2]
@@ -513,6 +525,33 @@ async def test_a_batch_goes_on_after_a_restart_and_runs_no_record_twice_that_was
     async with make_host() as (_, api):
         assert values(await ended(api, batch)) == [-3, -6, 3, 6, -9]
     assert sorted(runs.read_text().split()) == ["-1", "-2", "-3", "1", "1", "2", "2"]
+
+
+async def test_a_disk_that_is_full_for_a_while_costs_no_result_and_no_second_run(
+    make_host: MakeHost, path: str, tmp_path: Path, gate: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    runs = tmp_path / "runs"
+    code = f"open({str(runs)!r}, 'a').write('%d ' % x)\n" + GATED.format(gate=str(gate)) + "\ny = 'long' * 50_000"
+    outputs = {"outputParameterDefinitions": names_and_types(y="character")}
+    async with make_host() as (host, api):
+
+        async def let_pages(more: int) -> None:
+            async with host.store.write() as db:
+                [[count]] = await db.execute_fetchall("pragma page_count")
+                await db.execute_fetchall(f"pragma max_page_count = {count + more}")
+
+        await publish(api, path, code, **outputs)
+        batch = await start(api, path, xs(*range(10)))
+        await let_pages(20)
+        gate.touch()
+        await until(lambda: runs.exists() and len(runs.read_text().split()) == 10)
+        await asyncio.sleep(0.5)
+        assert (await api("GET", batch))["state"] == "InProgress"
+        assert "a batch waits for the store" in caplog.text
+        await let_pages(100_000)
+        answer = await ended(api, batch)
+        assert [len(value) for value in values(answer)] == [200_000] * 10
+        assert sorted(map(int, runs.read_text().split())) == list(range(10))
 
 
 async def test_what_was_half_stored_or_half_removed_is_gone_after_a_restart(make_host: MakeHost, path: str) -> None:
