@@ -130,7 +130,7 @@ class Pool:
 
     initial: CountOrNone = setting(2, "Workers kept started ahead of need, for new sessions and cold services.")
     max: Count = setting(80, "Workers of all sessions and services together, at most.")
-    workers: Count = setting(2, "Warm workers per service version, at most.")
+    workers: Count = setting(2, "Warm workers per service version, at most; one more while a batch holds them all.")
     queue: CountOrNone = setting(1000, "Calls that may wait per service version; more are refused as busy.")
     retire_seconds: Seconds = setting(600.0, "Seconds without a call after which a warm worker ends (10 minutes).")
     max_calls: CountOrNone = setting(0, "Calls after which a warm worker is replaced by a new one; 0 = never.")

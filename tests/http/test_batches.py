@@ -149,6 +149,14 @@ async def test_numbers_that_are_not_json_are_read_as_in_a_single_call(admin: Api
     assert values(await ended(admin, f"{path}/batch/{started['BatchExecutionId']}")) == [1, 2]
 
 
+@pytest.mark.parametrize("text", [b"\xff", b"\\ud800"])
+async def test_a_record_whose_text_is_damaged_spoils_no_other(admin: Api, path: str, text: bytes) -> None:
+    await publish(admin, path, "y = 1")
+    body = b'[{"x": 1}, {"x": "%b"}, {"x": 2}]' % text
+    started = await admin("POST", f"{path}/batch", 202, data=body)
+    assert values(await ended(admin, f"{path}/batch/{started['BatchExecutionId']}")) == [1, None, 1]
+
+
 async def test_a_batch_of_no_records_is_complete(admin: Api, path: str) -> None:
     await publish(admin, path, "y = x")
     answer = await ended(admin, await start(admin, path, []))

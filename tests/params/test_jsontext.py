@@ -24,6 +24,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from mlhost.errors import Invalid
+from mlhost.params import jsontext, quickjson
 from mlhost.params.jsontext import MAX_RECURSION, items, parse, render, shown
 
 pytestmark = pytest.mark.usefixtures("codec")
@@ -173,6 +174,15 @@ def test_what_is_an_array_has_items_and_what_is_none_is_invalid(text: bytes) -> 
     else:
         with pytest.raises(Invalid, match="array"):
             list(items(text))
+
+
+def test_very_many_items_are_found_one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(quickjson, "MANY", 2)
+    monkeypatch.setattr(jsontext, "_items", quickjson.items)
+    found = items(b"[1, {}, [2, 3], 4, 5 oops")
+    assert [next(found) for _ in range(4)] == [b"1", b"{}", b"[2, 3]", b"4"]
+    with pytest.raises(Invalid):
+        list(found)
 
 
 @pytest.mark.parametrize("text", [b"", b"[1,]", b"[1 2]", b"[1", b"[", b"[]]", b"[1]x", b"{}", b"[,1]", b"[" * 100_000])

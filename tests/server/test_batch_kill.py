@@ -36,9 +36,8 @@ def committed(data: Path) -> dict[int, bytes]:
     return found
 
 
-@pytest.mark.parametrize(
-    "kills", [5, pytest.param(20, marks=[pytest.mark.soak, pytest.mark.timeout(240)])], ids="{} kills".format
-)
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("kills", [5, pytest.param(20, marks=pytest.mark.soak)], ids="{} kills".format)
 def test_every_record_ends_with_its_own_answer_once_however_often_the_server_is_killed(
     start: Start, tmp_path: Path, kills: int
 ) -> None:
