@@ -17,16 +17,18 @@ import platform
 import sys
 import zipfile
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from typing import IO, Any, TypedDict
+from typing import IO, TYPE_CHECKING, Any, TypedDict
 
 from mlhost import names
 from mlhost.errors import CodeFailed, Invalid, MlhostError, NotFound, Unavailable
 from mlhost.runtime import capture, imports, parcels, pickles
 from mlhost.runtime.describe import Described, describe_all
 from mlhost.runtime.interrupt import interruptible
-from mlhost.runtime.parcels import Parcel
 from mlhost.runtime.pickles import Pickler, Readable, Unpickler, Writable
 from mlhost.runtime.workspace import Workspace, find_object, is_users, list_files, open_file, replacing
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
 MANIFEST = "manifest.json"
 OBJECTS = "workspace.dill"
@@ -57,12 +59,19 @@ def freeze(workspace: Workspace, parcel: int, strict: bool = False) -> Frozen:
     What cannot be in it is named on the console and left out, or if `strict` the snapshot is refused as Invalid.
     Unavailable if the disk does not take it.
     """
-    out = parcels.create(workspace, parcel)
     try:
-        return _freeze(workspace, out, strict)
-    except BaseException:
-        parcels.drop(workspace, parcel)
-        raise
+        small = _Small()
+        frozen = _freeze(workspace, small, strict)
+        parcels.put_chunk(workspace, parcel, small.getvalue())
+    except _TooLarge:
+        # Made before any user code runs: an interrupt must not come between the making of a file and its being kept.
+        out = parcels.create(workspace, parcel)
+        try:
+            return _freeze(workspace, out, strict)
+        except BaseException:
+            parcels.drop(workspace, parcel)
+            raise
+    return frozen
 
 
 def thaw(workspace: Workspace, parcel: int) -> None:
@@ -113,7 +122,20 @@ def load_object(workspace: Workspace, name: str, pickled: bytes) -> None:
 # --- freezing ------------------------------------------------------------------------------------------------------
 
 
-def _freeze(workspace: Workspace, out: Parcel, strict: bool) -> Frozen:
+class _TooLarge(Unavailable):
+    """More than is kept in memory."""
+
+
+class _Small(io.BytesIO):
+    """Where a zip is tried first: making and removing a file takes longer than freezing a small workspace."""
+
+    def write(self, content: ReadableBuffer) -> int:
+        if self.tell() + memoryview(content).nbytes > parcels.MEMORY_BYTES:
+            raise _TooLarge("This takes a file.")
+        return super().write(content)
+
+
+def _freeze(workspace: Workspace, out: io.BufferedIOBase, strict: bool) -> Frozen:
     everything = dict(workspace.objects)  # at once: a thread of the user's may be adding to it
     objects = {name: value for name, value in everything.items() if is_users(name, value)}
     skipped = {name: f"it is {words}" for name, value in objects.items() if (words := pickles.refusal(value))}
@@ -129,8 +151,6 @@ def _freeze(workspace: Workspace, out: Parcel, strict: bool) -> Frozen:
         if strict and skipped:
             raise _refused(skipped) from None
         modules = _write_what_is_left(workspace, out, objects, skipped)
-    for name, reason in (skipped | strange).items():
-        _warn(f"Warning: {name!r} is not in the snapshot: {reason}")
     kept = {name: value for name, value in objects.items() if name not in skipped}
     with zipfile.ZipFile(out, "a") as archive:
         manifest = Manifest(
@@ -142,10 +162,14 @@ def _freeze(workspace: Workspace, out: Parcel, strict: bool) -> Frozen:
         )
         with archive.open(MANIFEST, "w") as member:
             member.write(json.dumps(manifest).encode())
+    for name, reason in (skipped | strange).items():
+        _warn(f"Warning: {name!r} is not in the snapshot: {reason}")
     return Frozen(size=out.seek(0, io.SEEK_END), manifest=manifest)
 
 
-def _write_objects(workspace: Workspace, out: Parcel, objects: dict[str, Any], skipped: Iterable[str]) -> set[str]:
+def _write_objects(
+    workspace: Workspace, out: io.BufferedIOBase, objects: dict[str, Any], skipped: Iterable[str]
+) -> set[str]:
     """Begin the zip with all but the skipped objects in one pickle; the modules it refers to."""
     left_out = set(skipped)
     out.seek(0)
@@ -155,7 +179,9 @@ def _write_objects(workspace: Workspace, out: Parcel, objects: dict[str, Any], s
         return dump(workspace, pickled, {name: it for name, it in objects.items() if name not in left_out}, left_out)
 
 
-def _write_what_is_left(workspace: Workspace, out: Parcel, objects: dict[str, Any], skipped: Iterable[str]) -> set[str]:
+def _write_what_is_left(
+    workspace: Workspace, out: io.BufferedIOBase, objects: dict[str, Any], skipped: Iterable[str]
+) -> set[str]:
     try:
         return _write_objects(workspace, out, objects, skipped)
     except (MlhostError, KeyboardInterrupt):

@@ -1,7 +1,7 @@
 """Parcels: bytes on their way into or out of a worker, a chunk at a time, so that nobody holds all of them.
 
-A parcel is small and in memory, or an unnamed file beside the working directory. The host chooses its number, so it
-can drop a parcel even when it never heard what became of the call that was to fill it.
+A parcel is an unnamed file beside the working directory, or in memory while little came in. The host chooses its
+number, so it can drop a parcel even when it never heard what became of the call that was to fill it.
 """
 
 from __future__ import annotations
@@ -24,11 +24,17 @@ MEMORY_BYTES = CHUNK_BYTES  # of a parcel before it moves to disk, where making 
 
 
 class Parcel(io.BufferedIOBase):
-    """One parcel as a file: in memory while it is small, on the disk of the workspace's folder beyond."""
+    """One parcel as a file: on the disk of the workspace's folder, or if it begins `small` in memory until it is not.
 
-    def __init__(self, folder: Path) -> None:
+    It does not begin small where user code runs while it is written: an interrupt could come between the making of the
+    file and its being kept, and the file would stay open for ever.
+    """
+
+    def __init__(self, folder: Path, *, small: bool) -> None:
         self._folder = folder
         self._file: io.BytesIO | io.BufferedRandom = io.BytesIO()
+        if not small:
+            self._file = self._moved(self._file)
 
     def readable(self) -> bool:
         """It can be read."""
@@ -98,10 +104,10 @@ def _no_room(fault: OSError) -> Unavailable:
     return Unavailable(f"There is no room for the snapshot beside the workspace: {fault.strerror}.")
 
 
-def create(workspace: Workspace, number: int) -> Parcel:
-    """An empty parcel of that number."""
+def create(workspace: Workspace, number: int, *, small: bool = False) -> Parcel:
+    """An empty parcel of that number; see `Parcel`."""
     drop(workspace, number)
-    workspace.parcels[number] = parcel = Parcel(workspace.folder.parent)
+    workspace.parcels[number] = parcel = Parcel(workspace.folder.parent, small=small)
     return parcel
 
 
@@ -115,7 +121,7 @@ def find(workspace: Workspace, number: int) -> Parcel:
 
 def put_chunk(workspace: Workspace, number: int, chunk: bytes) -> None:
     """Add to the end of a parcel; the first chunk makes it."""
-    parcel = workspace.parcels.get(number) or create(workspace, number)
+    parcel = workspace.parcels.get(number) or create(workspace, number, small=True)
     parcel.seek(0, io.SEEK_END)
     parcel.write(chunk)
 

@@ -86,9 +86,9 @@ class Blobs:
 
     @asynccontextmanager
     async def receive(self, content: AsyncIterable[bytes]) -> AsyncIterator[SealedBlob]:
-        """Hash, compress and put aside what comes, so that the write that follows is short; held until the block ends.
+        """Hash, compress and put aside what comes; held until the block ends.
 
-        Unavailable if the disk does not take it.
+        Inside it, `write_ahead` lets the write that names the blob be short. Unavailable if the disk does not take it.
         """
         with closing(Spool(self._spool)) as spool:
             async for piece in content:
@@ -97,13 +97,27 @@ class Blobs:
             sealed = SealedBlob(sha256, spool.size, _seal(sha256, spool.size, self._key), spool)
             try:
                 with self._hold(sha256):
-                    if spool.count > PART_CHUNKS:
-                        await self._write_ahead(sealed)
                     yield sealed
             except BaseException:
                 if spool.is_stored:
                     await asyncio.shield(asyncio.get_running_loop().create_task(self._clean_up()))
                 raise
+
+    async def write_ahead(self, sealed: SealedBlob) -> None:
+        """Write all of a large new blob but its seal, in parts; one that is there and sound stays as it is."""
+        if sealed.spool.count <= PART_CHUNKS:
+            return
+        if await self._store.read_one("select 1 from blobs where sha256 = ?", (sealed.sha256,)):
+            with suppress(Unavailable):  # damaged, or on its way from elsewhere: `keep` writes it anew
+                await self.verify(sealed.sha256)
+                sealed.spool.is_stored = True
+            return
+        sealed.spool.is_stored = True
+        rows = _rows(sealed)
+        for _ in range(0, sealed.spool.count, PART_CHUNKS):
+            async with self._store.write() as db:
+                await db.execute(INSERT_UNSEALED, _blob(sealed) | {"seal": NO_SEAL})
+                await db.executemany(INSERT_CHUNK, islice(rows, PART_CHUNKS))
 
     async def keep(self, db: aiosqlite.Connection, sealed: SealedBlob) -> None:
         """Write the blob inside the caller's `store.write()`, which is to write the row naming it too.
@@ -157,20 +171,6 @@ class Blobs:
             self._held[sha256] -= 1
             if not self._held[sha256]:
                 del self._held[sha256]
-
-    async def _write_ahead(self, sealed: SealedBlob) -> None:
-        """Write all of a new blob but its seal, in parts; one that is there and sound stays as it is."""
-        if await self._store.read_one("select 1 from blobs where sha256 = ?", (sealed.sha256,)):
-            with suppress(Unavailable):  # damaged, or on its way from elsewhere: `keep` writes it anew
-                await self.verify(sealed.sha256)
-                sealed.spool.is_stored = True
-            return
-        sealed.spool.is_stored = True
-        rows = _rows(sealed)
-        for _ in range(0, sealed.spool.count, PART_CHUNKS):
-            async with self._store.write() as db:
-                await db.execute(INSERT_UNSEALED, _blob(sealed) | {"seal": NO_SEAL})
-                await db.executemany(INSERT_CHUNK, islice(rows, PART_CHUNKS))
 
     async def _clean_up(self) -> None:
         """Nothing came of a blob that was written ahead."""

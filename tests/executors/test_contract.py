@@ -474,6 +474,20 @@ large, slow = bytes(20_000_000), Slow()
     assert await open_files(cell) == 0
 
 
+async def test_snapshots_cancelled_in_quick_succession_leave_no_file_open(cell: Cell) -> None:
+    await cell.run("large = bytes(3_000_000)")
+    chance = random.Random(4)
+    for _ in range(60):
+        freezing = asyncio.ensure_future(freeze_whole(cell.worker))
+        await asyncio.sleep(chance.random() / 200)
+        freezing.cancel()
+        with suppress(asyncio.CancelledError):
+            await freezing
+    await until_settled(cell)
+    assert await open_files(cell) == 0
+    assert await freeze_whole(cell.worker)
+
+
 async def test_an_object_that_never_tells_what_it_is_ends_its_snapshot_and_not_the_workspace(placed: Executor) -> None:
     cell = await open_cell(placed, deadline_seconds=0.5)
     await cell.run("class Endless:\n    def __repr__(self):\n        while True: pass")

@@ -295,6 +295,21 @@ def test_a_function_is_kept_when_a_variable_it_mentions_is_not(make: Any) -> Non
     assert value(workspace, "first()") == 5
 
 
+def test_a_class_that_sees_to_its_pickling_itself_is_not_refused(make: Any) -> None:
+    code = """
+import threading
+class Job(threading.Thread):
+    def __init__(self, n):
+        super().__init__()
+        self.n = n
+    def __reduce__(self): return Job, (self.n,)
+job, plain = Job(5), threading.Thread()
+"""
+    archive, manifest = frozen(make(code))
+    assert set(manifest["skipped"]) == {"plain"}
+    assert value(load(make(), archive), "job.n") == 5
+
+
 def test_the_console_may_be_an_attribute_of_an_object(make: Any) -> None:
     workspace = thawed(make, "import sys\nclass Log:\n    out = sys.stdout\nlog = Log()")
     assert value(workspace, "log.out is __import__('sys').stdout") is True

@@ -391,6 +391,7 @@ async def test_others_write_while_a_large_blob_is_written(store: Store, blobs: B
 
 async def test_a_blob_on_its_way_is_neither_read_nor_called_damaged(store: Store, blobs: Blobs) -> None:
     async with blobs.receive(pieces(*LARGE)) as sealed:
+        await blobs.write_ahead(sealed)
         with pytest.raises(Unavailable):
             await whole(blobs, sealed.sha256)
         assert await blobs.check() == []
@@ -401,9 +402,11 @@ async def test_a_blob_on_its_way_is_neither_read_nor_called_damaged(store: Store
 
 async def test_a_large_blob_nobody_names_in_the_end_leaves_nothing(store: Store, blobs: Blobs) -> None:
     with pytest.raises(sqlite3.IntegrityError):
-        async with blobs.receive(pieces(*LARGE)) as sealed, store.write() as db:
-            await blobs.keep(db, sealed)
-            await db.execute("insert into users values (null, '', '', 0)")
+        async with blobs.receive(pieces(*LARGE)) as sealed:
+            await blobs.write_ahead(sealed)
+            async with store.write() as db:
+                await blobs.keep(db, sealed)
+                await db.execute("insert into users values (null, '', '', 0)")
     assert await store.read("select sha256 from blobs") == []
     assert await store.read("select sha256 from blob_chunks") == []
 
@@ -450,9 +453,11 @@ async def test_a_large_blob_that_two_bring_at_once_is_whole_whoever_gives_up(sto
 
 
 async def keep_and_name(store: Store, blobs: Blobs, name: str) -> str:
-    async with blobs.receive(pieces(*LARGE)) as sealed, store.write() as db:
-        await blobs.keep(db, sealed)
-        await db.execute("insert into snapshots values (?, 'ada', 'n', ?, 9, '{}', 0)", (name, sealed.sha256))
+    async with blobs.receive(pieces(*LARGE)) as sealed:
+        await blobs.write_ahead(sealed)
+        async with store.write() as db:
+            await blobs.keep(db, sealed)
+            await db.execute("insert into snapshots values (?, 'ada', 'n', ?, 9, '{}', 0)", (name, sealed.sha256))
     return sealed.sha256
 
 

@@ -21,9 +21,11 @@ async def pieces(content: bytes) -> AsyncIterator[bytes]:
 
 
 async def publish(store: Store, blobs: Blobs, name: str, content: bytes) -> None:
-    async with blobs.receive(pieces(content)) as sealed, store.write() as db:
-        await blobs.keep(db, sealed)
-        await db.execute(INSERT, (name, sealed.sha256))
+    async with blobs.receive(pieces(content)) as sealed:
+        await blobs.write_ahead(sealed)
+        async with store.write() as db:
+            await blobs.keep(db, sealed)
+            await db.execute(INSERT, (name, sealed.sha256))
     print(name, sealed.sha256, flush=True)
 
 
