@@ -144,13 +144,27 @@ class Pool:
 
     initial: CountOrNone = setting(2, "Workers kept started ahead of need, for new sessions and cold services.")
     max: Count = setting(80, "Workers of all sessions and services together, at most.")
-    workers: Count = setting(2, "Warm workers per service version that has no pool of its own, at most.")
+    workers: Count = setting(
+        2, "Warm workers per service version that has no pool of its own, at most; one more while a batch holds them."
+    )
     queue: CountOrNone = setting(1000, "Calls that may wait per service version; more are refused as busy.")
     retire_seconds: Seconds = setting(600.0, "Seconds without a call after which a warm worker ends (10 minutes).")
     max_calls: CountOrNone = setting(0, "Calls after which a warm worker is replaced by a new one; 0 = never.")
     max_growth_bytes: SizeOrNone = setting(
         536_870_912, "Growth in bytes after which a warm worker is replaced (512 MiB); 0 = any."
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Batches:
+    """Batch executions of services."""
+
+    max_parallel: Count = setting(
+        100, "Records of one batch that may run at once, at most; pool.workers bounds those of one service version."
+    )
+    max_records: Count = setting(1_000_000, "Records one batch may have.")
+    max_open_per_user: Count = setting(20, "Batches one user may have unfinished at once.")
+    keep_seconds: Seconds = setting(2_592_000.0, "Seconds after which a finished batch is deleted (30 days).")
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +189,7 @@ class Config:
     limits: Limits = field(default_factory=Limits)
     sessions: Sessions = field(default_factory=Sessions)
     pool: Pool = field(default_factory=Pool)
+    batches: Batches = field(default_factory=Batches)
     logs: Logs = field(default_factory=Logs)
 
 

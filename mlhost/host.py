@@ -14,6 +14,8 @@ from mlhost.auth.passwords import Passwords, generate
 from mlhost.auth.principal import Role
 from mlhost.auth.tokens import Lifetimes, Tokens
 from mlhost.auth.users import Users
+from mlhost.batches import Batches, BatchLimits
+from mlhost.batches.ledger import Ledger
 from mlhost.config import Config, Placement
 from mlhost.errors import MlhostError
 from mlhost.executors import Executor, interpreter
@@ -55,6 +57,7 @@ class Host:
     snapshots: Snapshots
     services: Services
     pools: Pools
+    batches: Batches
 
 
 @asynccontextmanager
@@ -104,8 +107,23 @@ async def open_host(config: Config, folder: DataFolder, passwords: Passwords | N
         await services.load()
         pools = Pools(store, services, config.pool.workers, config.pool.max)
         await pools.load()
+        batches = Batches(Ledger(store, blobs), services, _batch_limits(config))
+        stack.push_async_callback(batches.close)
+        await batches.resume()
         yield Host(
-            config, folder, store, placements, reserve, canary, users, tokens, sessions, snapshots, services, pools
+            config,
+            folder,
+            store,
+            placements,
+            reserve,
+            canary,
+            users,
+            tokens,
+            sessions,
+            snapshots,
+            services,
+            pools,
+            batches,
         )
 
 
@@ -186,6 +204,11 @@ def _session_limits(config: Config) -> SessionLimits:
 def _pool_settings(config: Config) -> PoolSettings:
     pool = config.pool
     return PoolSettings(pool.workers, pool.queue, pool.retire_seconds, pool.max_calls, pool.max_growth_bytes)
+
+
+def _batch_limits(config: Config) -> BatchLimits:
+    limits = config.batches
+    return BatchLimits(limits.max_parallel, limits.max_records, limits.max_open_per_user, limits.keep_seconds)
 
 
 def _lifetimes(config: Config) -> Lifetimes:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mlhost.errors import CodeFailed, Invalid, MlhostError, Unavailable, WorkerLost
+from mlhost.executors import Worker
 from mlhost.executors.pool import Pool
 from mlhost.params import jsontext
 from mlhost.runtime import program
@@ -26,6 +27,7 @@ class Ready:
     name: str
     version: str
     pool: Pool
+    edition: str = ""  # stands for what it runs: another one after a patch of its code or snapshot
 
 
 async def score(ready: Ready, body: bytes) -> bytes:
@@ -35,19 +37,30 @@ async def score(ready: Ready, body: bytes) -> bytes:
     Busy when too many wait, Unavailable if the worker died of the call (another one takes its place).
     """
     async with ready.pool.lease() as worker:
-        worker.console.clear()  # a thread of an earlier call may have gone on printing
         try:
-            answer = await worker.call(program.score, body)
-        except CodeFailed as failure:
-            answer = FAILED % jsontext.render(failure.message)
+            return await score_on(worker, body)
         except WorkerLost as lost:
             raise Unavailable(f"The service's worker was lost during this call: {lost}.") from lost
-        except Invalid:  # the caller's mistake, and the worker is as good as before
-            raise
-        except MlhostError:  # the code broke what answers are made with: the next call gets another worker
-            await worker.close(force=True)
-            raise
-        console = worker.console.take()
+
+
+async def score_on(worker: Worker, body: bytes) -> bytes:
+    """One call on a worker the caller has leased; Invalid as in `score`, WorkerLost if it died of the call."""
+    worker.console.clear()  # a thread of an earlier call may have gone on printing
+    try:
+        answer = await worker.call(program.score, body)
+    except CodeFailed as failure:
+        answer = failed(failure.message)
+    except (Invalid, WorkerLost):  # the caller's mistake, and the worker is as good as before; or it is gone
+        raise
+    except MlhostError:  # the code broke what answers are made with: the next call gets another worker
+        await worker.close(force=True)
+        raise
+    console = worker.console.take()
     if console:
         return answer.removesuffix(NO_CONSOLE) + jsontext.render(console) + b"}"
     return answer
+
+
+def failed(message: str) -> bytes:
+    """The answer of a call that came to nothing."""
+    return FAILED % jsontext.render(message)

@@ -121,7 +121,7 @@ class Services:
     async def load(self) -> None:
         """Fill the table of callable versions; their workers start when they are called."""
         for row in await self._store.read("select * from services"):
-            service = _from_row(row)
+            service = from_row(row)
             self._ready[service.name, service.version] = self._make_ready(service)
 
     async def close(self) -> None:
@@ -181,7 +181,7 @@ class Services:
         """All versions, or those of one name, oldest first."""
         query = "select * from services where ? is null or name = ? order by created_at, id"
         rows = await self._store.read(query, (name, name))
-        return [_as_seen_by(who, _from_row(row)) for row in rows]
+        return [_as_seen_by(who, from_row(row)) for row in rows]
 
     async def get(self, who: Principal, name: str, version: str) -> Service:
         """One version, or NotFound; its code only for its publisher and Owners."""
@@ -203,13 +203,17 @@ class Services:
                 raise Forbidden(f"{name} {version} was published by another user; only they and Owners may change it.")
             yield service
 
+    def ready_apart(self, service: Service) -> Ready:
+        """A version as it once was, not in the table; its workers start when it is called, its user closes its pool."""
+        return self._make_ready(service)
+
     # --- how -------------------------------------------------------------------------------------------------------
 
     async def _get(self, name: str, version: str) -> Service:
         row = await self._store.read_one("select * from services where name = ? and version = ?", (name, version))
         if row is None:
             raise _unknown(name, version)
-        return _from_row(row)
+        return from_row(row)
 
     async def _update(self, service: Service) -> None:
         try:
@@ -303,7 +307,7 @@ class Services:
 
     def _make_ready(self, service: Service, pool: PoolSettings | None = None) -> Ready:
         start = functools.partial(self._start_worker, service)
-        return Ready(service.name, service.version, Pool(start, pool or self._pools))
+        return Ready(service.name, service.version, Pool(start, pool or self._pools), edition(service))
 
     def _withdraw(self, ready: Ready | None) -> None:
         if ready is not None:
@@ -345,6 +349,12 @@ def _spec(definition: Definition) -> ProgramSpec:
     )
 
 
+def edition(service: Service) -> str:
+    """Stands for what a call of the version runs: equal for two whose calls do the same."""
+    definition = service.definition
+    return msgspec.json.encode([_spec(definition), definition.placement, service.blob]).decode()
+
+
 def _as_seen_by(who: Principal, service: Service) -> Service:
     if service.published_by == who.name or who.role >= Role.OWNER:
         return service
@@ -357,7 +367,8 @@ def _to_row(service: Service) -> dict[str, Any]:
     return row | {"snapshot_id": service.snapshot_id, "blob": service.blob, "definition": definition}
 
 
-def _from_row(row: sqlite3.Row) -> Service:
+def from_row(row: sqlite3.Row) -> Service:
+    """A version from its columns."""
     fields = {key: value for key, value in dict(row).items() if key != "id"}
     return Service(**(fields | {"definition": msgspec.json.decode(row["definition"], type=Definition)}))
 

@@ -22,7 +22,7 @@ FLOORS = [
     {"sessions"},
     {"snapshots"},
     {"services"},
-    {"pools"},
+    {"pools", "batches"},
     {"host"},
     {"http"},
     {"demo", "doctor"},

@@ -1,4 +1,9 @@
-"""A pool: the warm workers of one service version, leased one call at a time."""
+"""A pool: the warm workers of one service version, leased one call at a time.
+
+Patient callers, which are those who score a batch, take what the others leave: a worker that becomes free goes to
+whoever is not patient first, and while patient ones hold workers there may be one more, so that another caller need
+never wait for the end of a long record.
+"""
 
 from __future__ import annotations
 
@@ -59,6 +64,7 @@ class Pool:
     """Workers made by `start` as they are needed, within bounds; those who wait for one are served in order.
 
     Once `warm` was called, `settings.least` of them are started ahead of need and never retired.
+    No more than `settings.workers` are held by patient callers at once; patient callers wait as long as it takes.
     """
 
     def __init__(self, start: Callable[[], Awaitable[Worker]], settings: PoolSettings) -> None:
@@ -68,6 +74,8 @@ class Pool:
         self._starting = 0
         self._idle: list[_Member] = []  # the one used last is taken first: its caches are warm
         self._waiting: deque[asyncio.Future[_Member]] = deque()
+        self._waiting_patiently: deque[asyncio.Future[_Member]] = deque()
+        self._held_patiently = 0  # workers that patient callers have
         self._closed = False
         self._empty = asyncio.Event()
         self._empty.set()
@@ -112,12 +120,13 @@ class Pool:
         self._give(_Member(worker))
 
     @asynccontextmanager
-    async def lease(self) -> AsyncIterator[Worker]:
+    async def lease(self, *, patient: bool = False) -> AsyncIterator[Worker]:
         """A worker for one call; Busy when too many wait, or the error that kept a worker from starting."""
-        member = await self._take()
+        member = await (self._take_patiently() if patient else self._take())
         try:
             yield member.worker
         finally:
+            self._held_patiently -= patient
             self._take_back(member)
 
     async def close(self) -> None:
@@ -132,27 +141,52 @@ class Pool:
         await asyncio.gather(*self._tasks)
 
     async def _take(self) -> _Member:
+        self._check_open()
+        if member := self._take_idle():
+            return member
+        if self._count < self._room:
+            self._grow()
+        elif len(self._waiting) >= self._settings.queue:
+            raise Busy("Too many calls wait for this service.", retry_after_seconds=RETRY_AFTER_SECONDS)
+        return await self._wait(self._waiting)
+
+    async def _take_patiently(self) -> _Member:
+        self._check_open()
+        if self._may_hold_patiently and (member := self._take_idle()):
+            self._held_patiently += 1
+            return member
+        if self._count < self._settings.workers:
+            self._grow()
+        return await self._wait(self._waiting_patiently)
+
+    @property
+    def _may_hold_patiently(self) -> bool:
+        return self._held_patiently < self._settings.workers
+
+    def _check_open(self) -> None:
         if self._closed:
             raise Unavailable("The service has been withdrawn.")
+
+    def _take_idle(self) -> _Member | None:
         while self._idle:
             member = self._idle.pop()
             if not member.worker.lost:
                 return member
             self._discard(member)
-        if self._count < self._settings.workers:
-            self._grow()
-        elif len(self._waiting) >= self._settings.queue:
-            raise Busy("Too many calls wait for this service.", retry_after_seconds=RETRY_AFTER_SECONDS)
+        return None
+
+    async def _wait(self, queue: deque[asyncio.Future[_Member]]) -> _Member:
         waiter: asyncio.Future[_Member] = asyncio.get_running_loop().create_future()
-        self._waiting.append(waiter)
+        queue.append(waiter)
         try:
             return await waiter
         except asyncio.CancelledError:
             if waiter.cancelled():
                 with suppress(ValueError):  # it may have been passed over already
-                    self._waiting.remove(waiter)
-            elif waiter.exception() is None:
-                self._give(waiter.result())  # it was handed over while the caller went away
+                    queue.remove(waiter)
+            elif waiter.exception() is None:  # it was handed over while the caller went away
+                self._held_patiently -= queue is self._waiting_patiently
+                self._give(waiter.result())
             raise
 
     def _take_back(self, member: _Member) -> None:
@@ -170,7 +204,10 @@ class Pool:
             self._discard(member)
         elif member.worker.lost:
             self._replace(member)
-        elif waiter := self._next_waiter():
+        elif waiter := _next(self._waiting):
+            waiter.set_result(member)
+        elif self._may_hold_patiently and (waiter := _next(self._waiting_patiently)):
+            self._held_patiently += 1
             waiter.set_result(member)
         elif self._closed:
             self._discard(member)
@@ -179,21 +216,19 @@ class Pool:
             self._idle.append(member)
             self._retire_later()
 
-    def _next_waiter(self) -> asyncio.Future[_Member] | None:
-        while self._waiting:
-            waiter = self._waiting.popleft()
-            if not waiter.done():  # else it was cancelled in this very moment
-                return waiter
-        return None
-
     def _count_waiting(self) -> int:
-        return sum(not waiter.done() for waiter in self._waiting)
+        return sum(not waiter.done() for waiter in (*self._waiting, *self._waiting_patiently))
 
     # --- more and fewer --------------------------------------------------------------------------------------------
 
     @property
+    def _room(self) -> int:
+        """How many workers there may be: one more while patient callers hold some, so that others need not wait."""
+        return self._settings.workers + (self._held_patiently > 0)
+
+    @property
     def _is_too_large(self) -> bool:
-        return self._count > self._settings.workers
+        return self._count > self._room
 
     def _grow(self) -> None:
         self._added(1)
@@ -227,12 +262,12 @@ class Pool:
 
     def _fail_waiting(self, fault: Exception) -> None:
         error = fault if isinstance(fault, MlhostError) else Unavailable("No worker could be started.")
-        while waiter := self._next_waiter():
+        while waiter := _next(self._waiting) or _next(self._waiting_patiently):
             waiter.set_exception(error)
 
     def _replace(self, member: _Member) -> None:
         self._discard(member)
-        if (not self._closed or self._waiting) and self._count < self._settings.workers:
+        if (not self._closed or self._waiting or self._waiting_patiently) and self._count < self._room:
             self._grow()
 
     def _discard(self, member: _Member) -> None:
@@ -280,3 +315,11 @@ class Pool:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def _next(queue: deque[asyncio.Future[_Member]]) -> asyncio.Future[_Member] | None:
+    while queue:
+        waiter = queue.popleft()
+        if not waiter.done():  # else it was cancelled in this very moment
+            return waiter
+    return None

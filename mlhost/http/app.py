@@ -5,8 +5,21 @@ from __future__ import annotations
 from aiohttp import web
 
 from mlhost.host import Host
+from mlhost.http import (
+    batches,
+    errors,
+    guard,
+    login,
+    nodes,
+    pools,
+    scoring,
+    services,
+    sessions,
+    snapshots,
+    status,
+    unsupported,
+)
 from mlhost.http import documents as about
-from mlhost.http import errors, guard, login, nodes, pools, scoring, services, sessions, snapshots, status, unsupported
 from mlhost.http.keys import HOST, TRAFFIC, Traffic
 
 # The tables whose routes the documents tell, in the order they tell them.
@@ -35,6 +48,7 @@ def create_app(host: Host) -> web.Application:
     app.add_routes(about.routes)
     for routes in TOLD:
         app.add_routes(routes)
+    app.add_routes(batches.routes)
     app[about.DOCUMENTS] = documents()
     guard.check_complete(app)
     return app

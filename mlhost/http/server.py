@@ -30,8 +30,8 @@ LINGERING_SECONDS = 10.0  # that the rest of a refused body is read, so that its
 async def serve(host: Host) -> AsyncIterator[str]:
     """Answer requests inside the block; yields the server's URL.
 
-    On leaving: /readyz answers 503, the socket is closed, requests that run get `server.drain_seconds`; whatever runs
-    longer loses its worker and is told so.
+    On leaving: /readyz answers 503, the socket is closed, batches stop, requests that run get `server.drain_seconds`;
+    whatever runs longer loses its worker and is told so.
     """
     config = host.config
     app = create_app(host)
@@ -48,6 +48,7 @@ async def serve(host: Host) -> AsyncIterator[str]:
         await site.start()
         yield _url(config, listener)
         await site.stop()
+        await host.batches.close()  # the next server goes on with them
         if not await app[TRAFFIC].drain(config.server.drain_seconds):
             await host.reserve.close()
     finally:

@@ -55,17 +55,5 @@ async def realtime(request: web.Request) -> web.Response:
     return _not_offered("Realtime services")
 
 
-@routes.post("/api/{name}/{version}/batch")
-@routes.get("/api/{name}/{version}/batch")
-@routes.get("/api/{name}/{version}/batch/{executionId}")
-@routes.delete("/api/{name}/{version}/batch/{executionId}")
-@routes.get("/api/{name}/{version}/batch/{executionId}/{index}/files")
-@routes.get("/api/{name}/{version}/batch/{executionId}/{index}/files/{fileName}")
-async def batches(request: web.Request) -> web.Response:
-    """Score many records under one id."""
-    del request
-    return _not_offered("Batch executions")
-
-
 def _not_offered(feature: str) -> web.Response:
     return answer(501, f"{feature} are not offered by this version of mlhost.", "NotImplemented")

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from mlhost.errors import Invalid
 
 try:
+    from mlhost.params.quickjson import items as _items
     from mlhost.params.quickjson import read as _read
     from mlhost.params.quickjson import write as _write
 except ImportError:  # a subinterpreter
+    from mlhost.params.plainjson import items as _items
     from mlhost.params.plainjson import read as _read
     from mlhost.params.plainjson import write as _write
 
@@ -32,6 +34,17 @@ def parse(text: bytes) -> Any:
     """
     try:
         return _within_stack(_read, text)
+    except RecursionError:
+        raise Invalid("Not JSON that can be read here: nested too deeply.") from None
+
+
+def items(text: bytes) -> Iterator[bytes]:
+    """The texts of an array's items, as they are written there; Invalid where it is not JSON or no array.
+
+    What is inside an item is not built and not always looked at: `parse` says whether an item is sound.
+    """
+    try:
+        yield from _items(text)
     except RecursionError:
         raise Invalid("Not JSON that can be read here: nested too deeply.") from None
 

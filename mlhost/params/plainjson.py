@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import codecs
 import json
+import re
 import sys
 from base64 import b64encode
 from collections.abc import Callable, Iterator
@@ -24,6 +25,9 @@ from mlhost.errors import Invalid
 from mlhost.params.objects import simpler
 
 Put = Callable[[str], None]
+
+_MARKS = {marks: re.compile(rf"[ \t\n\r]*([{re.escape(marks)}])[ \t\n\r]*") for marks in ("[", "]", ",]")}
+_scan = json.JSONDecoder().raw_decode
 
 # --- reading ---------------------------------------------------------------------------------------------------------
 
@@ -46,6 +50,40 @@ def read(text: bytes) -> Any:
         digits = sys.get_int_max_str_digits()
         raise Invalid(f"Not JSON that can be read here: an integer of more than {digits} digits.") from None
     return value
+
+
+def items(text: bytes) -> Iterator[bytes]:
+    """The texts of an array's items; Invalid, RecursionError."""
+    try:
+        yield from _split(text.removeprefix(codecs.BOM_UTF8).decode())
+    except json.JSONDecodeError as fault:
+        raise _malformed(fault.msg, fault.lineno, fault.colno) from None
+    except UnicodeDecodeError:
+        raise Invalid("Not JSON: not UTF-8.") from None
+    except ValueError:
+        raise Invalid("Not JSON that can be read here: an integer of too many digits.") from None
+
+
+def _split(array: str) -> Iterator[bytes]:
+    if not _MARKS["["].match(array):
+        raise Invalid("Not a JSON array.")
+    mark, at = _mark("[", array, 0)
+    if _MARKS["]"].match(array, at):
+        mark, at = _mark("]", array, at)
+    while mark != "]":
+        _, end = _scan(array, at)
+        yield array[at:end].encode()
+        mark, at = _mark(",]", array, end)
+    if at != len(array):
+        raise json.JSONDecodeError("Extra data", array, at)
+
+
+def _mark(wanted: str, text: str, at: int) -> tuple[str, int]:
+    """The mark there, and where the text goes on after it and the blanks around it."""
+    found = _MARKS[wanted].match(text, at)
+    if found is None:
+        raise json.JSONDecodeError(f"Expecting {' or '.join(map(repr, wanted))}", text, at)
+    return found[1], found.end()
 
 
 def _malformed(reason: str, line: int, column: int) -> Invalid:

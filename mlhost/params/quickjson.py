@@ -7,6 +7,7 @@ dict (msgspec issue 826), which is not JSON: so all that was written is read onc
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -14,7 +15,10 @@ import msgspec
 from mlhost.params import plainjson
 from mlhost.params.objects import simpler
 
+MANY = 1 << 22  # items: finding them all at once takes 64 bytes each
+
 _decode = msgspec.json.Decoder().decode
+_split = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _check = msgspec.json.Decoder(msgspec.Raw).decode
 _encode = msgspec.json.Encoder(enc_hook=simpler, decimal_format="number").encode
 
@@ -25,6 +29,16 @@ def read(text: bytes) -> Any:
         return _decode(text)
     except (msgspec.DecodeError, UnicodeDecodeError):  # the standard library reads more, and says where it fails
         return plainjson.read(text)
+
+
+def items(text: bytes) -> Iterator[bytes]:
+    """The texts of an array's items; Invalid, RecursionError."""
+    if text.count(b",") > MANY:
+        return plainjson.items(text)  # one after the other
+    try:
+        return map(bytes, _split(text))
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return plainjson.items(text)
 
 
 def write(value: Any) -> bytes:

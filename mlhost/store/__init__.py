@@ -135,7 +135,10 @@ def _disk_errors_in_words(place: str = "") -> Iterator[None]:
 def _prepare(path: Path) -> None:
     """Do what can fail before the connections have their threads."""
     with closing(sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)) as connection:
-        connection.executescript(PRAGMAS)
+        try:
+            connection.executescript(PRAGMAS)
+        except UnicodeDecodeError as error:  # sqlite3 quotes the damaged table in its message, and fails to
+            raise Unavailable(f"{path}: {WORDS[sqlite3.SQLITE_CORRUPT]}") from error
         migrate(connection)
 
 

@@ -97,6 +97,67 @@ async def test_beyond_the_queue_one_is_told_to_come_back(make_pool: Callable[...
     assert await waiting
 
 
+async def test_patient_callers_leave_what_becomes_free_to_the_others(make_pool: Callable[..., Pool]) -> None:
+    pool, served = make_pool(size=1), []
+
+    async def call(name: str, *, patient: bool) -> None:
+        async with pool.lease(patient=patient):
+            await asyncio.sleep(0)
+            served.append(name)
+
+    async with pool.lease():
+        patient = [asyncio.ensure_future(call("batch", patient=True)) for _ in range(3)]
+        await asyncio.sleep(0)
+        others = [asyncio.ensure_future(call("call", patient=False)) for _ in range(3)]
+        await asyncio.sleep(0)
+    await asyncio.gather(*patient, *others)
+    assert served == ["call"] * 3 + ["batch"] * 3
+
+
+async def test_while_patient_callers_hold_all_workers_there_is_one_more_for_the_others(
+    make_pool: Callable[..., Pool], maker: Maker
+) -> None:
+    pool, ends, held = make_pool(size=2), asyncio.Event(), 0
+
+    async def hold() -> None:
+        nonlocal held
+        async with pool.lease(patient=True):
+            held += 1
+            await ends.wait()
+            held -= 1
+
+    patient = [asyncio.ensure_future(hold()) for _ in range(5)]
+    await until(lambda: held == 2)
+    for _ in range(3):
+        async with pool.lease():
+            assert (held, len(maker.made)) == (2, 3)
+        await asyncio.sleep(0.01)
+        assert held == 2
+    ends.set()
+    await asyncio.gather(*patient)
+    assert len(maker.made) == 3
+
+
+async def test_patient_callers_are_never_too_many_and_may_go_away(make_pool: Callable[..., Pool]) -> None:
+    pool = make_pool(size=1, queue=0)
+    async with pool.lease(patient=True):
+        waiting = [asyncio.ensure_future(pool.lease(patient=True).__aenter__()) for _ in range(10)]
+        await asyncio.sleep(0)
+        for waiter in waiting:
+            waiter.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+    first = pool.lease(patient=True)
+    await first.__aenter__()
+    handed_over = asyncio.ensure_future(pool.lease(patient=True).__aenter__())
+    await asyncio.sleep(0)
+    await first.__aexit__(None, None, None)
+    handed_over.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await handed_over
+    async with asyncio.timeout(1), pool.lease(patient=True):
+        pass
+
+
 async def test_without_a_queue_the_first_caller_still_gets_a_worker(make_pool: Callable[..., Pool]) -> None:
     pool = make_pool(size=1, queue=0)
     async with pool.lease():

@@ -80,7 +80,7 @@ async def test_unknown_addresses_and_methods_are_refused_in_the_same_shape(admin
 
 
 async def test_what_is_not_offered_yet_says_so(admin: Api) -> None:
-    for method, path in [("POST", "/realtime-services/x/1"), ("POST", "/api/x/1/batch")]:
+    for method, path in [("POST", "/realtime-services/x"), ("POST", "/realtime-services/x/1")]:
         assert "not offered" in (await admin(method, path, 501))["message"]
 
 

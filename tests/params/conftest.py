@@ -19,5 +19,6 @@ def codec(request: pytest.FixtureRequest) -> Iterator[ModuleType]:
     """What `parse` and `render` read and write with: msgspec, and what stands in for it where it cannot be loaded."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(jsontext, "_read", request.param.read)
+        patch.setattr(jsontext, "_items", request.param.items)
         patch.setattr(jsontext, "_write", request.param.write)
         yield request.param

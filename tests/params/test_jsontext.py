@@ -24,7 +24,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from mlhost.errors import Invalid
-from mlhost.params.jsontext import MAX_RECURSION, parse, render, shown
+from mlhost.params import jsontext, quickjson
+from mlhost.params.jsontext import MAX_RECURSION, items, parse, render, shown
 
 pytestmark = pytest.mark.usefixtures("codec")
 
@@ -150,6 +151,44 @@ def test_nesting_does_not_overrun_the_stack_where_user_code_raised_the_recursion
     assert limit == "1000000"
     assert sys.getrecursionlimit() < 10**6
     assert MAX_RECURSION >= 1000, "the default limit is left alone"
+
+
+# --- an array's items ------------------------------------------------------------------------------------------------
+
+
+@given(st.lists(json_values, max_size=5), st.sampled_from([None, 1]))
+def test_an_arrays_items_are_read_as_in_the_array(values: list[Any], indent: int | None) -> None:
+    texts = list(items(json.dumps(values, indent=indent).encode()))
+    assert repr([parse(text) for text in texts]) == repr(values)
+
+
+@given(st.binary() | json_like.map(lambda text: b"[" + text + b"]"))
+@example(b"\xef\xbb\xbf [ {} , NaN ] ")
+def test_what_is_an_array_has_items_and_what_is_none_is_invalid(text: bytes) -> None:
+    try:
+        value = parse(text)
+    except Invalid:
+        return
+    if isinstance(value, list):
+        assert repr([parse(item) for item in items(text)]) == repr(value)
+    else:
+        with pytest.raises(Invalid, match="array"):
+            list(items(text))
+
+
+def test_very_many_items_are_found_one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(quickjson, "MANY", 2)
+    monkeypatch.setattr(jsontext, "_items", quickjson.items)
+    found = items(b"[1, {}, [2, 3], 4, 5 oops")
+    assert [next(found) for _ in range(4)] == [b"1", b"{}", b"[2, 3]", b"4"]
+    with pytest.raises(Invalid):
+        list(found)
+
+
+@pytest.mark.parametrize("text", [b"", b"[1,]", b"[1 2]", b"[1", b"[", b"[]]", b"[1]x", b"{}", b"[,1]", b"[" * 100_000])
+def test_what_is_no_array_is_invalid(text: bytes) -> None:
+    with pytest.raises(Invalid):
+        list(items(text))
 
 
 # --- writing ---------------------------------------------------------------------------------------------------------

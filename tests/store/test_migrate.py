@@ -51,7 +51,8 @@ def test_a_fresh_database_gets_every_shipped_step_and_no_backup(connection: sqli
     assert numbers == list(range(1, len(numbers) + 1))
     assert version(connection) == numbers[-1]
     tables = {name for (name,) in connection.execute("select name from sqlite_schema where type = 'table'")}
-    assert tables == {"users", "grants", "blobs", "blob_chunks", "snapshots", "services", "pools"}
+    batches = {"batches", "batch_inputs", "batch_results"}
+    assert tables == {"users", "grants", "blobs", "blob_chunks", "snapshots", "services", "pools"} | batches
     assert not list(database.parent.glob("*.v*"))
 
 

@@ -337,6 +337,13 @@ async def test_closing_waits_for_the_write_under_way(open_store: Opener, databas
         assert connection.execute("select name from users").fetchall() == [("ada",)]
 
 
+async def test_a_schema_that_is_no_text_any_more_is_refused_with_words(open_store: Opener, database: Path) -> None:
+    await (await open_store()).close()
+    database.write_bytes(database.read_bytes().replace(b"TABLE users", b"TABL\xa0 users"))
+    with pytest.raises(Unavailable, match=r"mlhost\.sqlite: the database is damaged"):
+        await open_store()
+
+
 @pytest.mark.parametrize("content", [b"not a database " * 100, b"SQLite format 3\0" + b"\xff" * 5000])
 async def test_a_file_that_is_no_database_is_refused_by_name(database: Path, content: bytes) -> None:
     before = connection_threads()

@@ -1,0 +1,136 @@
+"""Batch executions (contract sections 1.3 and 6)."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from urllib.parse import quote
+
+from aiohttp import web
+
+from mlhost.batches import Progress
+from mlhost.errors import Invalid, NotFound
+from mlhost.http.exchange import attachment, body, record
+from mlhost.http.keys import HOST, WHO
+from mlhost.params import jsontext
+
+routes = web.RouteTableDef()
+
+DEFAULT_PARALLEL = 10
+MAX_INT32 = 2**31 - 1
+BOOLEANS = {"true": True, "false": False}
+
+
+@routes.post("/api/{name}/{version}/batch")
+async def start(request: web.Request) -> web.Response:
+    """Begin a batch."""
+    batches, match = request.app[HOST].batches, request.match_info
+    parallel = _whole_number(_query(request, "parallelCount"), DEFAULT_PARALLEL)
+    records = await body(request)
+    execution_id = await batches.start(request[WHO], match["name"], match["version"], records, parallel)
+    answer = {"BatchExecutionId": execution_id, "batchExecutionId": execution_id}  # the SDK's spelling, and swagger's
+    return record(answer, status=202, location=quote(f"{request.path}/{execution_id}"))
+
+
+@routes.get("/api/{name}/{version}/batch", allow_head=False)
+async def list_ids(request: web.Request) -> web.Response:
+    """The ids of the caller's batches."""
+    return record(await request.app[HOST].batches.list(request[WHO], **request.match_info))
+
+
+@routes.get("/api/{name}/{version}/batch/{executionId}", allow_head=False)
+async def get(request: web.Request) -> web.StreamResponse:
+    """How far a batch is, and its results: all once it has ended, those there are if partial ones are asked for."""
+    batches, (name, version, execution_id) = request.app[HOST].batches, request.match_info.values()
+    partial = _boolean(_query(request, "showPartialResults", "showPartialResult"))
+    progress = await batches.progress(request[WHO], name, version, execution_id)
+    if partial or progress.has_ended:
+        return await _stream(request, progress, batches.results(request[WHO], name, version, execution_id))
+    return web.Response(body=_head(progress) + _tail(progress, progress.done), content_type="application/json")
+
+
+@routes.delete("/api/{name}/{version}/batch/{executionId}")
+async def delete(request: web.Request) -> web.Response:
+    """Cancel and delete a batch."""
+    name, version, execution_id = request.match_info.values()
+    await request.app[HOST].batches.delete(request[WHO], name, version, execution_id)
+    return record([execution_id])
+
+
+@routes.get("/api/{name}/{version}/batch/{executionId}/{index}/files", allow_head=False)
+async def list_files(request: web.Request) -> web.Response:
+    """The names of the files a record's code made."""
+    return record(list(await request.app[HOST].batches.files(request[WHO], *request.match_info.values())))
+
+
+@routes.get("/api/{name}/{version}/batch/{executionId}/{index}/files/{fileName}", allow_head=False)
+async def get_file(request: web.Request) -> web.Response:
+    """One of these files."""
+    content = await request.app[HOST].batches.file(request[WHO], *request.match_info.values())
+    return attachment(content, request.match_info["fileName"])
+
+
+# --- the answer that may be long -----------------------------------------------------------------------------------
+
+
+async def _stream(
+    request: web.Request, progress: Progress, pages: AsyncIterator[Sequence[bytes]]
+) -> web.StreamResponse:
+    """The answer piece by piece, as results are read from the store.
+
+    The count comes after them: while the batch runs it is that of the results the answer holds.
+    """
+    response = web.StreamResponse()
+    response.content_type = "application/json"
+    await response.prepare(request)
+    try:
+        await response.write(_head(progress))
+        sent = 0
+        async for page in pages:
+            await response.write((b"," if sent else b"") + b",".join(page))
+            sent += len(page)
+        if progress.has_ended and sent != progress.done:
+            raise NotFound("The batch was deleted while its results were sent.")  # noqa: TRY301
+        await response.write_eof(_tail(progress, sent))
+    except Exception:  # the status is sent: all that can still be said is that the answer is not whole
+        if request.transport:
+            request.transport.abort()
+        raise
+    return response
+
+
+def _head(progress: Progress) -> bytes:
+    return b'{"state":%b,"batchExecutionResults":[' % jsontext.render(progress.state)
+
+
+def _tail(progress: Progress, done: int) -> bytes:
+    failure = b',"errorMessage":' + jsontext.render(progress.failure) if progress.failure else b""
+    return b'],"completedItemCount":%d,"totalItemCount":%d%b}' % (done, progress.total, failure)
+
+
+# --- the query -----------------------------------------------------------------------------------------------------
+
+
+def _query(request: web.Request, *names: str) -> tuple[str, str]:
+    """Name and value of a parameter, spelled in any case and either way; "" if it is not there."""
+    for name, value in request.query.items():
+        if name.casefold() in map(str.casefold, names):
+            return name, value
+    return names[0], ""
+
+
+def _whole_number(given: tuple[str, str], default: int) -> int:
+    name, text = given
+    try:
+        number = int(text) if text else default
+    except ValueError:
+        raise Invalid(f"{name}: must be a whole number", field=name) from None
+    if number > MAX_INT32:
+        raise Invalid(f"{name}: must be {MAX_INT32} or less", field=name)
+    return number
+
+
+def _boolean(given: tuple[str, str]) -> bool:
+    name, text = given
+    if text and text.casefold() not in BOOLEANS:
+        raise Invalid(f"{name}: must be true or false", field=name)
+    return BOOLEANS.get(text.casefold(), False)

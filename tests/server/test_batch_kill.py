@@ -1,0 +1,97 @@
+"""A batch and SIGKILL: however often the server is killed while records run, each ends with one answer."""
+
+import random
+import sqlite3
+import time
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.parts import names_and_types
+from tests.server.conftest import Server, Start
+
+RECORDS = 1000
+# Each record leaves a line when it runs; a thousand of them take about as long as twenty servers live.
+CODE = "import time\nwith open({runs!r}, 'a') as file: file.write('%d\\n' % x)\ntime.sleep({seconds})\ny = x * 3 + 1"
+
+
+def publish(server: Server, token: str, code: str) -> None:
+    body = {
+        "runtimeType": "Python",
+        "code": code,
+        "inputParameterDefinitions": names_and_types(x="numeric"),
+        "outputParameterDefinitions": names_and_types(y="numeric"),
+    }
+    server.call("POST", "/services/Long/1", 201, token, json=body)
+
+
+def committed(data: Path) -> dict[int, bytes]:
+    """What a killed server has left in its ledger: position -> answer."""
+    with closing(sqlite3.connect(data / "mlhost.sqlite")) as connection:
+        [[done]] = connection.execute("select done from batches")
+        found = dict(connection.execute("select position, answer from batch_results"))
+    assert len(found) == done
+    return found
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("kills", [5, pytest.param(20, marks=pytest.mark.soak)], ids="{} kills".format)
+def test_every_record_ends_with_its_own_answer_once_however_often_the_server_is_killed(
+    start: Start, tmp_path: Path, kills: int
+) -> None:
+    chance, runs, before = random.Random(kills), tmp_path / "runs", dict[int, bytes]()
+    server = start()
+    token = server.login()
+    publish(server, token, CODE.format(runs=str(runs), seconds=kills / 2000))
+    records = [{"x": n} for n in range(RECORDS)]
+    started = server.call("POST", "/api/Long/1/batch", 202, token, json=records)
+    batch = f"/api/Long/1/batch/{started['BatchExecutionId']}"
+    for _ in range(kills):
+        time.sleep(chance.uniform(0, 0.5))
+        server.kill()
+        after = committed(tmp_path / "data")
+        assert after.items() >= before.items(), "a result that was committed is another one"
+        ran = {int(line) for line in runs.read_text().split()} if runs.exists() else set()
+        runs.unlink(missing_ok=True)
+        assert not ran & before.keys(), "a record that was done ran again"
+        assert after.keys() - before.keys() <= ran
+        before = after
+        server = start(password=None)
+    assert 0 < len(before) < RECORDS, "the kills did not meet a batch that runs"
+    token = server.login()
+    answer = ended(server, token, batch)
+    assert (answer["state"], answer["completedItemCount"]) == ("Complete", RECORDS)
+    assert [result["outputParameters"] for result in answer["batchExecutionResults"]] == [
+        {"y": 3 * n + 1} for n in range(RECORDS)
+    ]
+    assert all(result["success"] for result in answer["batchExecutionResults"])
+    assert not {int(line) for line in runs.read_text().split()} & before.keys()
+    for n in (0, RECORDS // 2, RECORDS - 1):
+        assert server.call("POST", "/api/Long/1", token=token, json={"x": n}) == answer["batchExecutionResults"][n]
+
+
+def test_a_batch_that_was_acknowledged_survives_a_kill_at_once(start: Start) -> None:
+    server = start()
+    token = server.login()
+    publish(server, token, "y = x")
+    ids = []
+    for n in range(5):
+        ids.append(server.call("POST", "/api/Long/1/batch", 202, token, json=[{"x": n}])["BatchExecutionId"])
+        server.kill()
+        server = start(password=None)
+        token = server.login()
+        assert server.call("GET", "/api/Long/1/batch", token=token) == ids
+    for n, execution_id in enumerate(ids):
+        [result] = ended(server, token, f"/api/Long/1/batch/{execution_id}")["batchExecutionResults"]
+        assert result["outputParameters"] == {"y": n}
+
+
+def ended(server: Server, token: str, batch: str, seconds: float = 60) -> Any:
+    deadline = time.monotonic() + seconds
+    while (answer := server.call("GET", batch, token=token))["state"] != "Complete":
+        assert answer["state"] != "Failed", answer
+        assert time.monotonic() < deadline, answer
+        time.sleep(0.05)
+    return answer
