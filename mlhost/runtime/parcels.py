@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlhost.errors import NotFound, Unavailable
+from mlhost.runtime import limits
 from mlhost.runtime.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -101,7 +102,7 @@ class _OnDisk(io.FileIO):
 
 
 def _no_room(fault: OSError) -> Unavailable:
-    return Unavailable(f"There is no room for the snapshot beside the workspace: {fault.strerror}.")
+    return Unavailable(f"There is no room for the snapshot beside the workspace: {fault.strerror}{limits.note(fault)}.")
 
 
 def create(workspace: Workspace, number: int, *, small: bool = False) -> Parcel:

@@ -173,13 +173,14 @@ async def test_a_download_that_proves_damaged_on_the_way_breaks_off(
 async def test_a_disk_that_is_full_beside_the_workspace_is_told_in_words_and_the_session_lives(
     admin: Api, host: Host, session: str
 ) -> None:
-    limit = "import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, ({}, resource.RLIM_INFINITY))"
+    limit = "import resource as r\nr.setrlimit(r.RLIMIT_FSIZE, ({}, r.getrlimit(r.RLIMIT_FSIZE)[1]))"
     await admin.execute(session, "text = 'x' * 5_000_000\n" + limit.format(1 << 20))
     before = await stored(host)
     answer = await admin("POST", f"{session}/snapshot", 503, {})
-    assert answer["message"] == "There is no room for the snapshot beside the workspace: File too large."
+    assert answer["message"].startswith("There is no room for the snapshot beside the workspace: File too large (this")
+    assert "limits.file_bytes" in answer["message"]
     assert await stored(host) == before
-    await admin.execute(session, limit.format("resource.RLIM_INFINITY"))
+    await admin.execute(session, limit.format("r.getrlimit(r.RLIMIT_FSIZE)[1]"))
     taken = (await admin("POST", f"{session}/snapshot", 201, {}))["snapshotId"]
     await admin("DELETE", f"/snapshots/{taken}")
 
