@@ -15,7 +15,7 @@ FLOORS = [
     {"errors"},
     {"names", "config", "logs"},
     {"params"},
-    {"runtime", "openapi"},
+    {"runtime", "openapi", "codegen"},
     {"executors"},
     {"scoring", "store"},
     {"auth"},
