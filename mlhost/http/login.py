@@ -71,6 +71,6 @@ def _pair(pair: TokenPair) -> dict[str, Any]:
         "token_type": "Bearer",
         "access_token": pair.access,
         "expires_in": pair.expires_in,
-        "expires_on": pair.expires_on,
+        "expires_on": str(pair.expires_on),  # a string in all of the original's documents, which strict clients check
         "refresh_token": pair.refresh,
     }
