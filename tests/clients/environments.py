@@ -49,16 +49,16 @@ def locked(file: Path) -> Iterator[None]:
 
 
 @functools.cache
-def python_3_7() -> str:
-    """A CPython 3.7 from the PATH or from pyenv; without one the test is skipped."""
-    found = [shutil.which("python3.7")]
+def find_python(version: str) -> str:
+    """A CPython of a version such as 3.7, from the PATH or from pyenv; without one the test is skipped."""
+    found = [shutil.which(f"python{version}")]
     if shutil.which("pyenv"):
         root = subprocess.run(["pyenv", "root"], capture_output=True, text=True).stdout.strip()
-        found += [str(path) for path in sorted(Path(root).glob("versions/3.7*/bin/python"))]
+        found += [str(path) for path in sorted(Path(root).glob(f"versions/{version}.*/bin/python"))]
     for each in found:
         if each and subprocess.run([each, "--version"], capture_output=True).returncode == 0:
             return each
-    pytest.skip("no Python 3.7 was found")
+    pytest.skip(f"no Python {version} was found")
 
 
 def this_python() -> str:

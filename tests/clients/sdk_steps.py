@@ -12,6 +12,7 @@ import traceback
 
 import numpy as np
 import pandas as pd
+import requests
 from azureml.common.http_client import HttpException
 from azureml.deploy import DeployClient
 from azureml.deploy.server import MLServer
@@ -35,6 +36,19 @@ VALUES = {
 
 def login(auth):
     return DeployClient(URL, use=MLServer, auth=auth)
+
+
+def token():
+    pair = requests.post(URL + "/login", json={"username": "admin", "password": PASSWORD}).json()
+    return str(pair["access_token"])
+
+
+def sessions_and_snapshots():
+    headers = {"Authorization": "Bearer " + token()}
+    return [requests.get(URL + path, headers=headers).json() for path in ("/sessions", "/snapshots")]
+
+
+BEFORE = sessions_and_snapshots()
 
 
 def scale(x, factor):
@@ -71,10 +85,7 @@ def same(left, right):
 
 
 def a_user_logs_in_with_name_and_password_or_with_a_token(client):
-    import requests
-
-    pair = requests.post(URL + "/login", json={"username": "admin", "password": PASSWORD}).json()
-    assert isinstance(login(str(pair["access_token"])).list_services(), list)
+    assert isinstance(login(token()).list_services(), list)
     assert fails(lambda: login(("admin", "wrong")), "401")
 
 
@@ -249,12 +260,7 @@ def code_that_raises_is_an_error_in_the_answer(client):
 
 
 def nothing_of_deploying_is_left_behind(client):
-    import requests
-
-    pair = requests.post(URL + "/login", json={"username": "admin", "password": PASSWORD}).json()
-    headers = {"Authorization": "Bearer " + pair["access_token"]}
-    assert requests.get(URL + "/sessions", headers=headers).json() == []
-    assert requests.get(URL + "/snapshots", headers=headers).json() == []
+    assert sessions_and_snapshots() == BEFORE
 
 
 # --- end of the steps ----------------------------------------------------------------------------------------------
