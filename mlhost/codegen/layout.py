@@ -6,6 +6,7 @@ long that no break helps is marked to be left as it is.
 
 from __future__ import annotations
 
+import inspect
 import re
 import textwrap
 from collections.abc import Sequence
@@ -78,11 +79,11 @@ def quoted(text: str) -> str:
 def docstring(text: str, indent: int) -> list[str]:
     """A docstring: wrapped, cleaned of what would end it or what the document marks up with tags."""
     margin = INDENT * indent
-    wrapped = _wrapped(text, WIDTH - len(margin))
-    first = [f'{margin}"""{wrapped[0]}']
-    if len(wrapped) == 1 and len(first[0]) + 3 <= WIDTH and not wrapped[0].endswith(('"', "\\")):
-        return [f'{first[0]}"""']
-    return [*first, *(f"{margin}{line}".rstrip() for line in wrapped[1:]), f'{margin}"""']
+    first, *further = _wrapped(text, WIDTH - len(margin))
+    if not further:
+        ending = f"{first[:-1]}'" if first.endswith('"') else first
+        return [f'{margin}"""{ending}"""']
+    return [f'{margin}"""{first}', *(f"{margin}{line}".rstrip() for line in further), f'{margin}"""']
 
 
 def comment(text: str) -> str:
@@ -92,11 +93,11 @@ def comment(text: str) -> str:
 
 def _wrapped(text: str, width: int) -> list[str]:
     found: list[str] = []
-    for number, line in enumerate(_clean(text).strip().splitlines() or ["."]):
+    for number, line in enumerate(_clean(text).split("\n")):
         further = "  " if re.match(r"\s*[-*] ", line) else ""
         found += textwrap.wrap(
             line.rstrip(),
-            width if number or found else width - 3,
+            width if number else width - 6,  # the quotes, which follow at once where no line does
             subsequent_indent=further,
             break_long_words=False,
             break_on_hyphens=False,
@@ -108,6 +109,7 @@ def _clean(text: str) -> str:
     text = re.sub(r"</?\s*font[^>]*>", "", text).expandtabs(4).replace("\\", "\\\\").replace('"""', "'''")
     text = re.sub(r"[^\S\n]", " ", re.sub(r"\r\n?", "\n", text))
     text = "".join(character for character in text if character == "\n" or character.isprintable())
+    text = inspect.cleandoc(text).strip() or "Not described."
     return f"'{text[1:]}" if text.startswith('"') else text
 
 

@@ -29,7 +29,7 @@ def render(api: Api) -> str:
 
 def _choice(choice: Choice) -> list[str]:
     lines = [
-        f"class {choice.name}(support.Choice):",
+        *statement(Call(f"class {choice.name}", ["support.Choice"]), 0, ":"),
         *docstring(choice.about or choice.name, 1),
         "",
     ]
@@ -39,7 +39,11 @@ def _choice(choice: Choice) -> list[str]:
 
 
 def _model(model: Model) -> list[str]:
-    lines = ["@dataclasses.dataclass", f"class {model.name}(support.Model):", *docstring(_about(model), 1)]
+    lines = [
+        "@dataclasses.dataclass",
+        *statement(Call(f"class {model.name}", ["support.Model"]), 0, ":"),
+        *docstring(_about(model), 1),
+    ]
     fields = [line for field in model.fields for line in _field(field)]
     if model.rest is not None:
         told = f"additional_properties: dict[str, {annotation(model.rest)}] = "
@@ -86,23 +90,20 @@ def _from_json(model: Model) -> list[str]:
     ]
     if model.rest is not None:
         read.append(Call("additional_properties=read.rest", [reader(model.rest)]))
-    lines = [
+    return [
         "    @classmethod",
         *kept([f"    def from_json(cls, value: Any) -> {model.name}:"]),
         *docstring("One as read from JSON; ValueError if it is not one.", 2),
-        *statement(Call("read = support.Reader", ["value", quoted(model.name)]), 2),
+        *statement(Call("read = support.Reader" if read else "support.Reader", ["value", quoted(model.name)]), 2),
         *statement(Call("return cls", read, is_open=bool(read)), 2),
     ]
-    if not read:
-        lines[-2:-1] = statement(Call("support.Reader", ["value", quoted(model.name)]), 2)
-    return lines
 
 
 def _exception(name: str, model: Model) -> list[str]:
     told = model.name if model.may_be_empty else f"{model.name} | None"
     otherwise = f"{model.name}() if error is None else error" if model.may_be_empty else "error"
     return [
-        f"class {name}(support.HttpOperationError):",
+        *statement(Call(f"class {name}", ["support.HttpOperationError"]), 0, ":"),
         *docstring(f"The server answered with an error. `error` is its {model.name}, `response` the answer itself.", 1),
         "",
         *statement(f"error: {told}", 1),

@@ -13,7 +13,7 @@ import pytest
 
 from mlhost.codegen import generate
 from tests.codegen.conftest import Echo
-from tests.codegen.documents import LONG, ODD, OFFICIAL, generate_official
+from tests.codegen.documents import LONG, ODD, OFFICIAL, generate_official, ref
 
 TOKEN = {"Authorization": "Bearer t"}
 
@@ -38,6 +38,34 @@ def test_a_package_from_an_odd_document_is_formatted_and_typed(tmp_path: Path) -
 def test_packages_from_the_original_documents_are_formatted_and_typed(tmp_path: Path) -> None:
     for name in OFFICIAL:
         generate_official(name, tmp_path)
+    check(tmp_path)
+
+
+def test_names_of_any_length_are_laid_out_as_the_formatter_would(tmp_path: Path) -> None:
+    definitions, paths = {}, {}
+    for length in range(1, 110):
+        name = "n" * length
+        kind = {"type": "array", "items": {"type": "object", "additionalProperties": ref(name)}}
+        about = f"{'word ' * (length // 5)}{'x' * (length % 5)}"
+        required = [name] if length % 2 else []
+        properties = {name: kind, "choice": {"type": "string", "enum": [name], "x-ms-enum": {"name": f"E{name}"}}}
+        definitions[name] = {"type": "object", "required": required, "properties": properties, "description": about}
+        definitions[f"Error{name}"] = {"type": "object", "properties": {}, "description": f'"{about}\n  {about}"'}
+        parameters = [
+            {"name": name, "in": "path", "required": True, "type": "string"},
+            {"name": f"also{name}", "in": "query", "type": "array", "items": {"type": "string"}},
+            {"name": "body", "in": "body", "schema": kind},
+        ]
+        paths[f"/{name}/{{{name}}}"] = {
+            "put": {
+                "operationId": f"N{name}_{name}",
+                "summary": about,
+                "parameters": parameters,
+                "responses": {"200": {"schema": kind}, "default": {"schema": ref(f"Error{name}")}},
+            }
+        }
+    document = {"swagger": "2.0", "info": {}, "paths": paths, "definitions": definitions}
+    generate(json.dumps(document).encode(), "lengths", "Lengths", tmp_path)
     check(tmp_path)
 
 
