@@ -18,25 +18,30 @@ CACHE = Path(platformdirs.user_cache_dir("mlhost", appauthor=False)) / "clients"
 SDK = "azureml-model-management-sdk==1.0.1b6.post1"
 
 
-@functools.cache
 def environment(python: str, *packages: str) -> Path:
     """The interpreter of an environment of `python` with these packages; without them the test is skipped."""
+    made, fault = _environment(python, packages)
+    if fault:
+        pytest.skip(f"no environment with {', '.join(packages)}: {fault}")
+    return made
+
+
+@functools.cache  # what failed once in a run is not tried again
+def _environment(python: str, packages: tuple[str, ...]) -> tuple[Path, str]:
     version = subprocess.run([python, "--version"], capture_output=True, text=True, check=True).stdout.split()[1]
     key = hashlib.sha256(repr((python, version, packages)).encode()).hexdigest()[:12]
     folder = CACHE / f"{version}-{key}"
-    with locked(folder.with_suffix(".lock")):
+    made = folder / "bin" / "python"
+    with locked(CACHE / f"{version}-{key}.lock"):
         if not (folder / "complete").exists():
             shutil.rmtree(folder, ignore_errors=True)
-            made = folder / "bin" / "python"
-            for command in (
-                [python, "-m", "venv", folder],
-                [made, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *packages],
-            ):
+            install = [str(made), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *packages]
+            for command in ([python, "-m", "venv", str(folder)], install):
                 done = subprocess.run(command, capture_output=True, text=True)
                 if done.returncode:
-                    pytest.skip(f"no environment with {', '.join(packages)}: {done.stderr.strip()[-300:]}")
+                    return made, done.stderr.strip()[-300:] or f"{command} failed"
             (folder / "complete").touch()
-    return folder / "bin" / "python"
+    return made, ""
 
 
 @contextmanager

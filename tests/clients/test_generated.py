@@ -95,7 +95,7 @@ def core() -> Path:
 
 
 def codegen(document: Path, namespace: str, client: str, output: Path) -> None:
-    options = ["--namespace", namespace, "--client-name", client, "--output", output]
+    options = ["--namespace", namespace, "--client-name", client, "--output", str(output)]
     subprocess.run([sys.executable, "-m", "mlhost", "codegen", document, *options], check=True, capture_output=True)
 
 

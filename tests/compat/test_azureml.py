@@ -48,9 +48,9 @@ def python(tmp_path: Path) -> Path:
     return tmp_path / "env" / "bin" / "python"
 
 
-def run(python: Path, *arguments: str, status: int = 0, **environment: str) -> str:
+def run(python: Path, *arguments: str, path: str = "", status: int = 0) -> str:
     done = subprocess.run(
-        [python, "-W", "error", *arguments], capture_output=True, text=True, env=os.environ | environment
+        [python, "-W", "error", *arguments], capture_output=True, text=True, env=os.environ | {"PYTHONPATH": path}
     )
     assert done.returncode == status, done.stdout + done.stderr
     return done.stdout + done.stderr
@@ -60,18 +60,20 @@ LOADED = "import sys; print(any(each.__module__ == '{}' for each in sys.meta_pat
 
 
 def test_it_is_installed_for_every_start_of_an_environment_and_removed_again(python: Path) -> None:
-    mlhost = {"PYTHONPATH": str(ROOT)}
+    mlhost = str(ROOT)
     loaded = LOADED.format("mlhost.compat.azureml")
     command = ("-m", "mlhost.compat.azureml")
-    assert run(python, "-c", loaded, **mlhost) == "False\n"
-    file = run(python, *command, "install", **mlhost).removeprefix("Installed: every Python start here reads ").strip()
+    assert run(python, "-c", loaded, path=mlhost) == "False\n"
+    file = (
+        run(python, *command, "install", path=mlhost).removeprefix("Installed: every Python start here reads ").strip()
+    )
     assert Path(file).is_relative_to(python.parents[1])
-    assert run(python, "-c", loaded, **mlhost) == "True\n"
-    assert run(python, *command, "install", **mlhost) == f"It was installed already: {file}\n"
-    assert run(python, "-c", loaded, PYTHONPATH="") == "False\n"  # without mlhost: nothing, and no complaint
-    assert run(python, *command, "uninstall", **mlhost) == f"Removed {file}\n"
-    assert run(python, *command, "uninstall", **mlhost) == f"It was not installed: there is no {file}\n"
-    assert run(python, "-c", loaded, **mlhost) == "False\n"
+    assert run(python, "-c", loaded, path=mlhost) == "True\n"
+    assert run(python, *command, "install", path=mlhost) == f"It was installed already: {file}\n"
+    assert run(python, "-c", loaded) == "False\n"  # without mlhost: nothing, and no complaint
+    assert run(python, *command, "uninstall", path=mlhost) == f"Removed {file}\n"
+    assert run(python, *command, "uninstall", path=mlhost) == f"It was not installed: there is no {file}\n"
+    assert run(python, "-c", loaded, path=mlhost) == "False\n"
 
 
 def test_the_file_alone_can_be_copied_into_an_environment(python: Path) -> None:
