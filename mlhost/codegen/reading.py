@@ -64,11 +64,11 @@ class Operations:
         place = item.need(method)
         wire_id = place.text("operationId") or f"{method}{re.sub(r'[^0-9A-Za-z]+', '_', path)}".rstrip("_")
         group, name = self._named(wire_id, has_id=bool(place.text("operationId")))
-        wire_type = (place.texts("consumes") or self._root.texts("consumes") or [JSON])[0]
+        wire_type = _preferred(place.texts("consumes") or self._root.texts("consumes"))[0]
         parameters = self._parameters(place, item, pascal(wire_id), wire_type)
         answers, failures = self._responses(place, pascal(wire_id))
         has_file = any(answer.is_file for answer in answers)
-        produces = place.texts("produces") or self._root.texts("produces") or [JSON]
+        produces = _preferred(place.texts("produces") or self._root.texts("produces"))
         return Operation(
             name=name,
             group=group,
@@ -197,6 +197,11 @@ def _content_type(wire_type: str, parameters: list[Parameter]) -> str:
     if "file" in where or ("form" in where and wire_type == "multipart/form-data"):
         return "multipart/form-data"
     return "application/x-www-form-urlencoded" if "form" in where else ""
+
+
+def _preferred(types: list[str]) -> list[str]:
+    """JSON, if it is among the types that may be sent or asked for: all others come as text or bytes."""
+    return [each for each in types if _is_json(each)] or types or [JSON]
 
 
 def _is_json(wire_type: str) -> bool:

@@ -84,6 +84,8 @@ ODD: dict[str, Any] = {
             },
             "post": {
                 "operationId": "Texts_quote",
+                "consumes": ["application/xml", "application/json"],
+                "produces": ["application/xml", "application/json"],
                 "parameters": [{"name": "text", "in": "body", "required": True, "schema": {"type": "string"}}],
                 "responses": answers({"type": "string"}),
             },

@@ -180,6 +180,7 @@ def test_texts_are_sent_as_texts_or_as_json(odd: Any, echo: Echo) -> None:
     assert (plain.body, plain.headers["Content-Type"]) == ("hin ü".encode(), "text/plain")
     assert plain.headers["Accept"] == "text/plain"
     assert quoted.body == b'"forth"'
+    assert quoted.headers["Accept"] == "application/json"
 
 
 def test_forms_are_encoded_as_declared(odd: Any, echo: Echo) -> None:
