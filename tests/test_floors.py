@@ -15,7 +15,7 @@ FLOORS = [
     {"errors"},
     {"names", "config", "logs"},
     {"params"},
-    {"runtime", "openapi"},
+    {"runtime", "openapi", "codegen", "compat"},
     {"executors"},
     {"scoring", "store"},
     {"auth"},

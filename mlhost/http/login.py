@@ -37,7 +37,7 @@ class AccessTokenResponse(msgspec.Struct, kw_only=True):
     token_type: str
     access_token: str
     expires_in: int  # seconds
-    expires_on: int  # seconds since the epoch, UTC
+    expires_on: str  # seconds since the epoch, UTC; a string in all of the original's documents, which clients check
     refresh_token: str
 
 
@@ -111,6 +111,6 @@ def _pair(pair: TokenPair) -> AccessTokenResponse:
         token_type="Bearer",  # noqa: S106 - the kind of token
         access_token=pair.access,
         expires_in=pair.expires_in,
-        expires_on=pair.expires_on,
+        expires_on=str(pair.expires_on),
         refresh_token=pair.refresh,
     )

@@ -153,7 +153,6 @@ DELIBERATE = {
     "adds property Error.fields": "the original's service documents have it, and one error serves both",
     # What the original says and does not do.
     "changes the answer 200 of revokeRefreshToken": "it is empty, as the original's texts have it",
-    "changes property AccessTokenResponse.expires_on": "a number, as in the original's examples",
     "changes property Snapshot.creationTime": "a time, not a day",
     # Bodies that are no JSON.
     "produces of getSessionFile": "bytes, not JSON",

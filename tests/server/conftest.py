@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,13 @@ Start = Callable[..., Server]
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
     """Starts servers; those still running at the test's end are killed."""
+    with serving(tmp_path) as start:
+        yield start
+
+
+@contextmanager
+def serving(tmp_path: Path) -> Iterator[Start]:
+    """Starts servers on a folder; those still running at the end are killed."""
     servers = []
 
     def start(*arguments: str, preload: str = "", password: str | None = PASSWORD, drain_seconds: float = 20) -> Server:

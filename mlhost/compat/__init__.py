@@ -1,0 +1,1 @@
+"""Bridges for clients of the original server that today's Pythons no longer run."""

@@ -1,0 +1,283 @@
+"""What the original SDK is put through, run by its own interpreter (3.7 too): prints the faults of steps as JSON.
+
+Each function with a `client` is a step and a test of its own (tests/clients/test_sdk.py); its name is a sentence.
+`SHIMMED` tells whether mlhost.compat.azureml is in force, without which no service takes more than three inputs.
+"""
+
+import inspect
+import json
+import os
+import sys
+import traceback
+
+import numpy as np
+import pandas as pd
+import requests
+from azureml.common.http_client import HttpException
+from azureml.deploy import DeployClient
+from azureml.deploy.server import MLServer
+
+URL, PASSWORD = os.environ["MLHOST_URL"], os.environ["MLHOST_PASSWORD"]
+SHIMMED = os.environ["SHIMMED"] == "1"
+# Services of several clients on one server are kept apart by name.
+PREFIX = f"py{sys.version_info[0]}{sys.version_info[1]}"
+# Server type by SDK spelling, value.
+VALUES = {
+    "int": (int, 7),
+    "float": (float, 2.5),
+    "str": (str, "wörd"),
+    "bool": (bool, True),
+    "array": ("numpy.array", np.array([1.0, 2.5, 3.0])),
+    "words": ("list", np.array(["a", "b"])),
+    "matrix": ("numpy.matrix", np.matrix([[1, 2], [3, 4]])),
+    "frame": (pd.DataFrame, pd.DataFrame({"name": ["x", "y"], "size": [1.5, 2.0]})),
+}
+
+
+def login(auth):
+    return DeployClient(URL, use=MLServer, auth=auth)
+
+
+def token():
+    pair = requests.post(URL + "/login", json={"username": "admin", "password": PASSWORD}).json()
+    return str(pair["access_token"])
+
+
+def sessions_and_snapshots():
+    headers = {"Authorization": "Bearer " + token()}
+    return [requests.get(URL + path, headers=headers).json() for path in ("/sessions", "/snapshots")]
+
+
+BEFORE = sessions_and_snapshots()
+
+
+def scale(x, factor):
+    return [each * factor for each in x]
+
+
+def prepare():
+    global offset  # noqa: PLW0603 - as the SDK's documentation has it
+    offset = 100
+
+
+def shifted(x):
+    return x + offset
+
+
+def fails(action, *words):
+    """Whether an action ends in an HttpException that says all the words."""
+    try:
+        action()
+    except HttpException as error:
+        return all(word in str(error) for word in words)
+    return False
+
+
+def same(left, right):
+    if isinstance(right, pd.DataFrame):
+        return left.to_dict("list") == right.to_dict("list")
+    if isinstance(right, np.ndarray):
+        return np.array_equal(left, right)
+    return left == right and type(left) is type(right)
+
+
+# --- the steps -----------------------------------------------------------------------------------------------------
+
+
+def a_user_logs_in_with_name_and_password_or_with_a_token(client):
+    assert isinstance(login(token()).list_services(), list)
+    assert fails(lambda: login(("admin", "wrong")), "401")
+
+
+def a_function_is_deployed_and_consumed(client):
+    name = PREFIX + "Scale"
+    service = (
+        client.service(name)
+        .version("1.0")
+        .code_fn(scale)
+        .inputs(x="numpy.array", factor=float)
+        .outputs(answer="numpy.array")
+        .description("Scales.")
+        .deploy()
+    )
+    assert np.array_equal(service.scale(np.array([1, 2]), 3).output("answer"), [3.0, 6.0])
+    result = service.scale(x=np.array([1.5]), factor=2)
+    assert result.error == "" and result.outputs["answer"].tolist() == [3.0]
+    assert result.raw_outputs == {"answer": [3.0]}
+    assert result.api == "/api/" + name + "/1.0"
+
+
+def init_runs_before_the_function(client):
+    service = (
+        client.service(PREFIX + "Shifted")
+        .version("1")
+        .code_fn(shifted, prepare)
+        .inputs(x=float)
+        .outputs(y=float)
+        .deploy()
+    )
+    assert service.shifted(1).output("y") == 101.0
+
+
+def code_with_models_objects_artifacts_and_an_alias_is_deployed(client):
+    service = (
+        client.service(PREFIX + "Code")
+        .version("v1.0")
+        .code_str(
+            "answer = sum(weights) * factor['by'] + x + one\nprint('scored')\n"
+            "with open('answer.csv', 'w') as file:\n    file.write('answer,%s' % answer)",
+            "one = 1",
+        )
+        .inputs(x=float)
+        .outputs(answer=float)
+        .models(weights=[1, 2, 3])
+        .objects(factor={"by": 10})
+        .artifacts(["answer.csv", "never.png"])
+        .alias("score")
+        .description("What it does.")
+        .deploy()
+    )
+    result = service.score(0.5)
+    assert result.output("answer") == 61.5, result
+    assert result.console_output == "scored\n"
+    assert result.artifact("answer.csv", encoding="utf-8") == "answer,61.5"
+    assert result.artifact("never.png") is None
+    assert sorted(result.artifacts) == ["answer.csv", "never.png"]
+
+
+def capabilities_tell_what_was_published(client):
+    told = client.get_service(PREFIX + "Code", version="v1.0").capabilities()
+    assert told["name"] == PREFIX + "Code" and told["version"] == "v1.0"
+    assert told["published_by"] == "admin" and told["runtime"] == "Python"
+    assert told["description"] == "What it does."
+    assert told["operation_id"] == "score"
+    assert told["inputs"] == [{"name": "x", "type": "numeric"}]
+    assert told["outputs_encoded"] == [{"name": "answer", "type": "float"}]
+    assert told["artifacts"] == ["answer.csv", "never.png"]
+    assert told["public-functions"]["score"] == "score(self,x)"
+    assert told["creation_time"] and told["snapshot_id"]
+
+
+def the_swagger_document_names_the_alias(client):
+    document = json.loads(client.get_service(PREFIX + "Code", version="v1.0").swagger())
+    assert document["swagger"] == "2.0"
+    operation = document["paths"]["/api/" + PREFIX + "Code/v1.0"]["post"]
+    assert operation["operationId"] == "score"
+    assert list(document["definitions"]["InputParameters"]["properties"]) == ["x"]
+
+
+def services_are_listed_by_name_and_version(client):
+    name = PREFIX + "Listed"
+    for version in ("2.0", "1.0"):
+        client.deploy_service(name, version=version, code_str="y = x", inputs={"x": int}, outputs={"y": int})
+    assert {name, PREFIX + "Scale"} <= {each["name"] for each in client.list_services()}
+    assert [each["version"] for each in client.list_services(name)] == ["2.0", "1.0"]
+    [one] = client.list_services(name, version="2.0")
+    assert one["inputParameterDefinitions"] == [{"name": "x", "type": "integer"}]
+    assert client.get_service(name).capabilities()["version"] == "1.0"  # the latest published
+    assert client.get_service(name, version="2.0").consume(5).output("y") == 5
+
+
+def a_service_without_a_version_gets_one(client):
+    service = client.service(PREFIX + "Guid").code_str("y = 1").outputs(y=int).deploy()
+    assert len(service.capabilities()["version"]) == 36
+    assert service.consume().output("y") == 1
+
+
+def a_version_cannot_be_deployed_twice(client):
+    again = client.service(PREFIX + "Listed").version("1.0").code_str("y = 1").outputs(y=int)
+    assert fails(again.deploy, "409")
+
+
+def a_new_description_alone_keeps_code_and_snapshot(client):
+    name = PREFIX + "Kept"
+    client.deploy_service(
+        name,
+        version="1.0",
+        code_str="y = kept + x",
+        inputs={"x": float},
+        outputs={"y": float},
+        objects={"kept": 40},
+        description="Old.",
+    )
+    service = client.service(name).version("1.0").description("New.").redeploy()
+    assert service.capabilities()["description"] == "New."
+    assert service.consume(2).output("y") == 42.0
+
+
+def new_code_and_objects_replace_the_old(client):
+    name = PREFIX + "Replaced"
+    options = {"inputs": {"x": float}, "outputs": {"y": float}, "alias": "run"}
+    client.deploy_service(name, version="1", code_str="y = x + o", objects={"o": 1}, description="Kept.", **options)
+    service = client.redeploy_service(name, version="1", code_str="y = x * o", objects={"o": 10}, **options)
+    assert service.run(2).output("y") == 20.0
+    assert service.capabilities()["description"] == "Kept."
+
+
+def a_deleted_service_is_gone(client):
+    name = PREFIX + "Deleted"
+    client.deploy_service(name, version="1", code_str="y = 1", outputs={"y": int})
+    assert client.delete_service(name, version="1") is True
+    assert client.list_services(name) == []
+    assert fails(lambda: client.get_service(name, version="1"), "404")
+    assert fails(lambda: client.delete_service(name, version="1"), "404")
+
+
+def every_type_goes_there_and_back(client):
+    for spelling, (kind, value) in VALUES.items():
+        service = client.deploy_service(
+            PREFIX + "Type", version=spelling, code_str="y = x", inputs={"x": kind}, outputs={"y": kind}
+        )
+        result = service.consume(value)
+        assert result.error == "", (spelling, result.error)
+        assert same(result.output("y"), value), (spelling, result.output("y"))
+
+
+def services_take_from_none_to_fifty_inputs(client):
+    for count in (0, 1, 2, 3, 4, 5, 8, 20, 50) if SHIMMED else (0, 1, 2, 3):
+        kinds = {f"p{number}": list(VALUES)[number % len(VALUES)] for number in range(count)}
+        last = f"p{count - 1}"
+        service = client.deploy_service(
+            PREFIX + "Many",
+            version=str(count),
+            code_str=f"count = len([{', '.join(kinds)}])\nlast = {last if count else repr('none')}",
+            inputs={name: VALUES[kind][0] for name, kind in kinds.items()},
+            outputs={"count": int, "last": VALUES[kinds[last]][0] if count else str},
+        )
+        values = [VALUES[kind][1] for kind in kinds.values()]
+        named = dict(zip(kinds, values))  # noqa: B905 - 3.10's
+        for result in (service.consume(*values), service.consume(**named)):
+            assert result.error == "" and result.output("count") == count, (count, result.error)
+            assert same(result.output("last"), values[-1] if count else "none"), count
+
+
+def code_that_raises_is_an_error_in_the_answer(client):
+    service = client.deploy_service(PREFIX + "Raises", version="1", code_str="y = p", outputs={"y": int})
+    result = service.consume()
+    assert result.error == "NameError: name 'p' is not defined", result.error
+    assert "Traceback" in result.console_output
+    assert result.outputs == {"y": None}
+
+
+def nothing_of_deploying_is_left_behind(client):
+    assert sessions_and_snapshots() == BEFORE
+
+
+# --- end of the steps ----------------------------------------------------------------------------------------------
+
+
+def main():
+    client = login(("admin", PASSWORD))
+    faults = {}
+    for name, step in list(globals().items()):
+        if inspect.isfunction(step) and inspect.getfullargspec(step).args == ["client"]:
+            try:
+                step(client)
+                faults[name] = ""
+            except Exception:
+                faults[name] = traceback.format_exc()
+    print(json.dumps(faults))
+
+
+if __name__ == "__main__":
+    main()
