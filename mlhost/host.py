@@ -67,7 +67,7 @@ async def open_host(config: Config, folder: DataFolder, passwords: Passwords | N
         placements = Placements(config.runtime.profile, config.runtime.allowed_placements)
         refusals = Refusals()
         stack.push_async_callback(refusals.close)
-        executors = _executors(processes, folder.work, refusals)
+        executors = _executors(processes, folder.work, refusals, config)
         reserve = Reserve(executors, config.pool.initial, config.pool.max, placements.for_sessions)
         stack.push_async_callback(reserve.close)
         if placements.for_sessions == PROCESS:
@@ -145,9 +145,10 @@ def _write_private(path: Path, text: str) -> None:
         file.write(text + "\n")
 
 
-def _executors(processes: ProcessExecutor, work: Path, refusals: Refusals) -> dict[Placement, Executor]:
+def _executors(processes: ProcessExecutor, work: Path, refusals: Refusals, config: Config) -> dict[Placement, Executor]:
     """All there are on this Python; one nobody opens a worker in costs nothing."""
-    executors: dict[Placement, Executor] = {PROCESS: processes, INLINE: InlineExecutor(work)}
+    inline = InlineExecutor(work, accept_1d_samples=config.runtime.accept_1d_samples)
+    executors: dict[Placement, Executor] = {PROCESS: processes, INLINE: inline}
     if interpreter.IS_SUPPORTED:
         executors[INTERPRETER] = interpreter.InterpreterExecutor(work, refusals.known)
     return executors
@@ -159,6 +160,7 @@ def _process_settings(config: Config) -> ProcessSettings:
         threads=config.runtime.threads,
         environment=config.runtime.environment,
         memory_bytes=config.limits.memory_bytes,
+        accept_1d_samples=config.runtime.accept_1d_samples,
     )
 
 

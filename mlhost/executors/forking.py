@@ -37,6 +37,7 @@ class ProcessSettings:
     threads: int = 1
     environment: tuple[str, ...] = ()
     memory_bytes: int = 0
+    accept_1d_samples: bool = False
 
 
 OnExit = Callable[[tuple[int, int] | str], None]  # told (wait status, peak bytes), or why nobody can tell
@@ -62,7 +63,7 @@ class Template:
         with theirs:
             arguments = [sys.executable, "-P", "-m", "mlhost.executors.template", str(theirs.fileno())]
             process = subprocess.Popen(  # noqa: ASYNC220 - the start is short, and nothing else can be done before
-                [*arguments, ",".join(settings.preload)],
+                [*arguments, ",".join(settings.preload), *(["1d"] if settings.accept_1d_samples else [])],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 cwd=work,

@@ -1,10 +1,11 @@
 """The template process: imports the scientific stack once, then forks a worker whenever the host asks.
 
-It runs `python -m mlhost.executors.template DESCRIPTOR MODULES` with one end of a socketpair. The host sends
-["fork", number, spec] with two descriptors (the worker's channel, its console) or ["signal", number, signal]; it is
-told ["ready", missing modules], ["forked", number], ["failed", number, why] and ["exited", number, wait status, peak
-bytes]. As the parent it alone signals workers, so a signal can never reach a process id that was given away again. It
-never runs user code and never computes: a process forked after an OpenMP region hangs.
+It runs `python -m mlhost.executors.template DESCRIPTOR MODULES ["1d"]` with one end of a socketpair; "1d" is
+`runtime.accept_1d_samples`. The host sends ["fork", number, spec] with two descriptors (the worker's channel, its
+console) or ["signal", number, signal]; it is told ["ready", missing modules], ["forked", number], ["failed", number,
+why] and ["exited", number, wait status, peak bytes]. As the parent it alone signals workers, so a signal can never
+reach a process id that was given away again. It never runs user code and never computes: a process forked after an
+OpenMP region hangs.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import sys
 from typing import Any
 
 from mlhost.executors import child, wire
+from mlhost.runtime import onesample
 
 PR_SET_PDEATHSIG = 1  # prctl(2)
 MAX_DESCRIPTORS = 2  # that travel with one message
@@ -31,6 +33,8 @@ def main() -> None:
     control = socket.socket(fileno=int(sys.argv[1]))
     die_with_parent()
     missing = preload(sys.argv[2].split(",") if sys.argv[2] else [])
+    if sys.argv[3:] == ["1d"]:
+        onesample.install()
     gc.collect()
     gc.freeze()  # without it a collection in a worker would copy every page of the template
     template = Template(control)
