@@ -62,6 +62,8 @@ async def open_host(config: Config, folder: DataFolder, passwords: Passwords | N
         store = await Store.open(folder.database)
         stack.push_async_callback(store.close)
         blobs = Blobs(store, folder.key("blobs"), folder.work)
+        async with store.write() as db:  # what was on its way when the server was killed
+            await blobs.sweep(db)
 
         processes = ProcessExecutor(folder.work, _process_settings(config))
         placements = Placements(config.runtime.profile, config.runtime.allowed_placements)

@@ -63,6 +63,7 @@ class Snapshots:
             snapshot = Snapshot(
                 snapshot_id, who.name, name or snapshot_id, sealed.sha256, sealed.size, dict(manifest), time()
             )
+            await self._blobs.write_ahead(sealed)
             async with self._store.write() as db:
                 await self._blobs.keep(db, sealed)
                 await db.execute(INSERT, _to_row(snapshot))

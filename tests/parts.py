@@ -99,8 +99,10 @@ async def pieces(*content: bytes) -> AsyncIterator[bytes]:
 
 async def keep(store: Store, blobs: Blobs, *content: bytes) -> str:
     """Write a blob that nothing names yet; its sha256."""
-    async with blobs.receive(pieces(*content)) as sealed, store.write() as db:
-        await blobs.keep(db, sealed)
+    async with blobs.receive(pieces(*content)) as sealed:
+        await blobs.write_ahead(sealed)
+        async with store.write() as db:
+            await blobs.keep(db, sealed)
     return sealed.sha256
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import reprlib
 import sys
 from collections import deque
-from collections.abc import Callable, Iterable, Sized
+from collections.abc import Callable
 from itertools import islice
 from time import monotonic
 from typing import Any, TypedDict
@@ -16,11 +16,10 @@ from typing import Any, TypedDict
 from mlhost.runtime.interrupt import interruptible
 
 REPR_LENGTH = 80  # characters
-LARGE_LENGTH = 1000  # of a container beyond which its own repr, which tells every item, is not asked for
+ARRAY_LENGTH = 20  # numbers beyond which only the first and last few are shown
 MOST_SECONDS = 1.0  # for all objects of a workspace
 MOST_BYTES = 1 << 63  # that a size can have to travel
 _qualname: Callable[[type], str] = vars(type)["__qualname__"].__get__  # whatever a metaclass says
-CONTAINERS = (str, bytes, bytearray, list, tuple, dict, set, frozenset, deque)
 
 
 class Described(TypedDict, total=False):
@@ -77,46 +76,57 @@ def _repr(value: Any) -> str:
 
 
 class _Short(reprlib.Repr):
-    """reprlib, except that nothing is sorted or told as a whole only to be cut."""
+    """reprlib, except that nothing is sorted and no container, of whatever kind, is told as a whole only to be cut."""
 
     def __init__(self) -> None:
         super().__init__()
         self.maxlevel = 3
         self.maxstring = self.maxother = REPR_LENGTH
+        self._tellers: dict[type, Callable[[Any, int], str]] = {
+            str: self.repr_str,
+            bytes: _told_bytes,
+            bytearray: _told_bytes,
+            list: self.repr_list,
+            tuple: self.repr_tuple,
+            deque: self.repr_deque,
+            dict: self._dict,
+            set: self._set,
+            frozenset: self._set,
+        }
 
     def repr1(self, x: Any, level: int) -> str:
-        if isinstance(x, CONTAINERS) and type(x) not in (str, list, tuple, deque):
-            return self._container(x, level)
+        """Of any object; a kind of container that the user made is shown as the one it is a kind of."""
+        kind = type(x)
+        for known, tell in self._tellers.items():
+            if issubclass(kind, known):
+                return tell(x, level) if kind is known else f"{kind.__name__}({tell(x, level)})"
         return super().repr1(x, level)
 
-    def _container(self, x: Any, level: int) -> str:
-        if type(x) in (set, frozenset):
-            return self._set(x, level)
-        if type(x) is dict:
-            return self._dict(x, level)
-        if len(x) <= LARGE_LENGTH:
-            return self.repr_instance(x, level)
-        return f"<{type(x).__name__} of {len(x)}>"
+    def repr_ndarray(self, x: Any, level: int) -> str:
+        """A NumPy array, whose own repr takes milliseconds for a thousand numbers."""
+        del level
+        text: str = sys.modules["numpy"].array2string(x, separator=", ", threshold=ARRAY_LENGTH, prefix="array(")
+        return f"array({text})"
 
     def _dict(self, x: dict[Any, Any], level: int) -> str:
         if level <= 0 and x:
             return "{...}"
-        shown = [
-            f"{self.repr1(key, level - 1)}: {self.repr1(value, level - 1)}"
-            for key, value in islice(x.items(), self.maxdict)
-        ]
-        return "{" + _joined(shown, x, self.maxdict) + "}"
+        shown: list[str] = []
+        for key, value in islice(x.items(), self.maxdict):
+            shown.append(f"{self.repr1(key, level - 1)}: {self.repr1(value, level - 1)}")
+            if len(shown[-1]) > REPR_LENGTH:  # an array, say, which takes its time; what follows would be cut off
+                break
+        return "{" + ", ".join(shown) + (", ...}" if len(x) > self.maxdict else "}")
 
     def _set(self, x: set[Any] | frozenset[Any], level: int) -> str:
-        if not x:
-            return f"{type(x).__name__}()"
-        shown = [self.repr1(item, level - 1) for item in islice(x, self.maxset)] if level > 0 else []
-        text = "{" + _joined(shown, x, len(shown)) + "}"
-        return text if type(x) is set else f"frozenset({text})"
+        shown = ", ".join([self.repr1(item, level - 1) for item in islice(x, self.maxset)] if level > 0 else [])
+        text = "{" + shown + (", ...}" if len(x) > self.maxset else "}") if x else ""
+        return text if x and isinstance(x, set) else f"{type(x).__name__}({text})"
 
 
-def _joined(shown: Iterable[str], whole: Sized, most: int) -> str:
-    return ", ".join([*shown, *(["..."] if len(whole) > most else [])])
+def _told_bytes(x: bytes | bytearray, level: int) -> str:
+    del level
+    return repr(x[:REPR_LENGTH])
 
 
 _short = _Short()

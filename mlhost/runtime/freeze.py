@@ -16,16 +16,19 @@ import os
 import platform
 import sys
 import zipfile
-from collections.abc import Collection, Iterable, Mapping
-from typing import IO, Any, TypedDict
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import IO, TYPE_CHECKING, Any, TypedDict
 
 from mlhost import names
 from mlhost.errors import CodeFailed, Invalid, MlhostError, NotFound, Unavailable
 from mlhost.runtime import capture, imports, parcels, pickles
 from mlhost.runtime.describe import Described, describe_all
 from mlhost.runtime.interrupt import interruptible
-from mlhost.runtime.pickles import Pickler, Unpickler, Writable
+from mlhost.runtime.pickles import Pickler, Readable, Unpickler, Writable
 from mlhost.runtime.workspace import Workspace, find_object, is_users, list_files, open_file, replacing
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
 MANIFEST = "manifest.json"
 OBJECTS = "workspace.dill"
@@ -56,12 +59,19 @@ def freeze(workspace: Workspace, parcel: int, strict: bool = False) -> Frozen:
     What cannot be in it is named on the console and left out, or if `strict` the snapshot is refused as Invalid.
     Unavailable if the disk does not take it.
     """
-    out = parcels.create(workspace, parcel)
     try:
-        return _freeze(workspace, out, strict)
-    except BaseException:
-        parcels.drop(workspace, parcel)
-        raise
+        small = _Small()
+        frozen = _freeze(workspace, small, strict)
+        parcels.put_chunk(workspace, parcel, small.getvalue())
+    except _TooLarge:
+        # Made before any user code runs: an interrupt must not come between the making of a file and its being kept.
+        out = parcels.create(workspace, parcel)
+        try:
+            return _freeze(workspace, out, strict)
+        except BaseException:
+            parcels.drop(workspace, parcel)
+            raise
+    return frozen
 
 
 def thaw(workspace: Workspace, parcel: int) -> None:
@@ -112,8 +122,22 @@ def load_object(workspace: Workspace, name: str, pickled: bytes) -> None:
 # --- freezing ------------------------------------------------------------------------------------------------------
 
 
-def _freeze(workspace: Workspace, out: io.BufferedRandom, strict: bool) -> Frozen:
-    objects = {name: value for name, value in workspace.objects.items() if is_users(name, value)}
+class _TooLarge(Unavailable):
+    """More than is kept in memory."""
+
+
+class _Small(io.BytesIO):
+    """Where a zip is tried first: making and removing a file takes longer than freezing a small workspace."""
+
+    def write(self, content: ReadableBuffer) -> int:
+        if self.tell() + memoryview(content).nbytes > parcels.MEMORY_BYTES:
+            raise _TooLarge("This takes a file.")
+        return super().write(content)
+
+
+def _freeze(workspace: Workspace, out: io.BufferedIOBase, strict: bool) -> Frozen:
+    everything = dict(workspace.objects)  # at once: a thread of the user's may be adding to it
+    objects = {name: value for name, value in everything.items() if is_users(name, value)}
     skipped = {name: f"it is {words}" for name, value in objects.items() if (words := pickles.refusal(value))}
     strange = _strange_files(workspace)
     if strict and (skipped or strange):
@@ -127,25 +151,24 @@ def _freeze(workspace: Workspace, out: io.BufferedRandom, strict: bool) -> Froze
         if strict and skipped:
             raise _refused(skipped) from None
         modules = _write_what_is_left(workspace, out, objects, skipped)
-    for name, reason in (skipped | strange).items():
-        _warn(f"Warning: {name!r} is not in the snapshot: {reason}")
     kept = {name: value for name, value in objects.items() if name not in skipped}
     with zipfile.ZipFile(out, "a") as archive:
-        files = [name for name in list_files(workspace) if name not in strange]
         manifest = Manifest(
             python=platform.python_version(),
             packages=pickles.versions(modules),
             objects=describe_all(kept),
-            files={name: _add_file(workspace, archive, name) for name in files},
+            files=dict(_add_files(workspace, archive)),
             skipped=skipped,
         )
         with archive.open(MANIFEST, "w") as member:
             member.write(json.dumps(manifest).encode())
+    for name, reason in (skipped | strange).items():
+        _warn(f"Warning: {name!r} is not in the snapshot: {reason}")
     return Frozen(size=out.seek(0, io.SEEK_END), manifest=manifest)
 
 
 def _write_objects(
-    workspace: Workspace, out: io.BufferedRandom, objects: dict[str, Any], skipped: Iterable[str]
+    workspace: Workspace, out: io.BufferedIOBase, objects: dict[str, Any], skipped: Iterable[str]
 ) -> set[str]:
     """Begin the zip with all but the skipped objects in one pickle; the modules it refers to."""
     left_out = set(skipped)
@@ -157,7 +180,7 @@ def _write_objects(
 
 
 def _write_what_is_left(
-    workspace: Workspace, out: io.BufferedRandom, objects: dict[str, Any], skipped: Iterable[str]
+    workspace: Workspace, out: io.BufferedIOBase, objects: dict[str, Any], skipped: Iterable[str]
 ) -> set[str]:
     try:
         return _write_objects(workspace, out, objects, skipped)
@@ -228,12 +251,18 @@ def _strange_files(workspace: Workspace) -> dict[str, str]:
     return strange
 
 
-def _add_file(workspace: Workspace, archive: zipfile.ZipFile, name: str) -> int:
-    """Copy one file into the zip; the bytes copied."""
-    with open_file(workspace, name) as file, archive.open(FILES + name, "w", force_zip64=True) as member:
-        size = os.fstat(file.fileno()).st_size  # no more than this: something may be writing faster than we read
-        with interruptible():
-            return _copy(file, member, size)
+def _add_files(workspace: Workspace, archive: zipfile.ZipFile) -> Iterator[tuple[str, int]]:
+    """Copy the files that can be there into the zip: their names and the bytes copied."""
+    for name in list_files(workspace):
+        try:
+            file = open_file(workspace, name)
+        except (NotFound, Invalid):  # told already, or just removed by something that runs beside us
+            continue
+        with file, archive.open(FILES + name, "w", force_zip64=True) as member:
+            size = os.fstat(file.fileno()).st_size  # no more: something may be writing faster than we read
+            with interruptible():
+                copied = _copy(file, member, size)
+        yield name, copied
 
 
 def _write_files(workspace: Workspace, archive: zipfile.ZipFile, files: Iterable[str]) -> None:
@@ -254,7 +283,7 @@ def _copy(source: IO[bytes], target: IO[bytes], most: int) -> int:
 # --- thawing -------------------------------------------------------------------------------------------------------
 
 
-def load(workspace: Workspace, pickled: IO[bytes], packages: Mapping[str, str]) -> dict[str, Any]:
+def load(workspace: Workspace, pickled: Readable, packages: Mapping[str, str]) -> dict[str, Any]:
     """What `dump` pickled; CodeFailed tells how these packages differ here if it does not load."""
     try:
         with pickles.quiet_about_versions(), interruptible():

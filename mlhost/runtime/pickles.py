@@ -7,6 +7,7 @@ workspace's variables, as they did in the old one.
 from __future__ import annotations
 
 import contextlib
+import copyreg
 import importlib
 import importlib.metadata
 import importlib.util
@@ -21,7 +22,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from types import AsyncGeneratorType, BuiltinFunctionType, CoroutineType, FunctionType, GeneratorType, ModuleType
-from typing import IO, Any, Protocol
+from typing import Any, Protocol
 
 import cloudpickle
 
@@ -51,6 +52,7 @@ REFUSED: dict[type, str] = {
 }
 # cloudpickle would silently turn a file that is open for reading into its content.
 FILES = (io.TextIOWrapper, io.FileIO, io.BufferedReader, io.BufferedWriter, io.BufferedRandom)
+PICKLING = ("__reduce__", "__reduce_ex__", "__getstate__")  # by which a class says how its objects are pickled
 GLOBALS = (type, FunctionType, BuiltinFunctionType, ModuleType)  # whose packages a pickle refers to
 
 
@@ -59,6 +61,13 @@ class Writable(Protocol):
 
     def write(self, content: Any, /) -> int:
         """As a file does."""
+
+
+class Readable(Protocol):
+    """What a pickle is read from."""
+
+    def read(self, size: int, /) -> bytes:
+        """As of a file."""
 
 
 class _Refused(Exception):
@@ -72,9 +81,17 @@ class _Refused(Exception):
 
 def refusal(value: object) -> str:
     """What an object is that no pickle can hold, in plain words; "" if it may be pickled."""
-    if issubclass(type(value), FILES):
-        return "" if _console_name(value) else _told_file(value)
-    return next((words for kind, words in REFUSED.items() if issubclass(type(value), kind)), "")
+    kind = type(value)
+    known = next((known for known in (*FILES, *REFUSED) if issubclass(kind, known)), None)
+    if known is None or _console_name(value) or _knows_how(kind, known):
+        return ""
+    return REFUSED.get(known) or _told_file(value)
+
+
+def _knows_how(kind: type, known: type) -> bool:
+    """Whether a class derived from a refused one sees to its pickling itself."""
+    own = any(getattr(kind, method, None) is not getattr(known, method, None) for method in PICKLING)
+    return own or any(kind is registered for registered in copyreg.dispatch_table)
 
 
 def _console_name(file: object) -> str:
@@ -179,7 +196,7 @@ def bounded_recursion() -> Iterator[None]:
 class Unpickler(pickle.Unpickler):
     """Opens a pickle by `Pickler`: only in a worker, since it runs whatever the pickle says."""
 
-    def __init__(self, workspace: Workspace, member: IO[bytes]) -> None:
+    def __init__(self, workspace: Workspace, member: Readable) -> None:
         super().__init__(io.BufferedReader(_Pieces(member), CHUNK_BYTES))
         self._namespace = workspace.objects
 
@@ -198,9 +215,9 @@ class Unpickler(pickle.Unpickler):
 
 
 class _Pieces(io.RawIOBase):
-    """A member of a zip, read into what the reader brings without a second copy of it all."""
+    """Reads into what the reader brings, without a second copy of it all."""
 
-    def __init__(self, member: IO[bytes]) -> None:
+    def __init__(self, member: Readable) -> None:
         self._member = member
 
     def readable(self) -> bool:

@@ -6,7 +6,6 @@ The functions below are the verbs on its objects and files; freezing and pickles
 
 from __future__ import annotations
 
-import io
 import os
 import stat
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ from mlhost import names
 from mlhost.errors import Conflict, NotFound, Unavailable
 
 if TYPE_CHECKING:
+    from mlhost.runtime.parcels import Parcel
     from mlhost.runtime.program import Program
 
 
@@ -36,7 +36,7 @@ class Workspace:
         self.is_alone = is_alone
         self.runs = 0  # code blocks executed so far; numbers them in tracebacks
         self.program: Program | None = None  # what `score` runs, once prepared
-        self.parcels: dict[int, io.BufferedRandom] = {}  # what is on its way in or out; see `parcels`
+        self.parcels: dict[int, Parcel] = {}  # what is on its way in or out; see `parcels`
 
 
 def ping(workspace: Workspace) -> str:

@@ -442,9 +442,9 @@ async def test_a_frozen_workspace_that_proves_damaged_on_the_way_is_not_opened(c
             yield chunk
         raise Unavailable("damaged")
 
-    await cell.run("x = 1")
+    await cell.run("x, large = 1, bytes(3_000_000)")
     frozen = await freeze_whole(cell.worker)
-    await cell.run("x = 2")
+    await cell.run("x, large = 2, None")
     with pytest.raises(Unavailable, match="damaged"):
         await thaw_into(cell.worker.call, damaged())
     assert await value(cell, "x") == 2
@@ -474,12 +474,27 @@ large, slow = bytes(20_000_000), Slow()
     assert await open_files(cell) == 0
 
 
+async def test_snapshots_cancelled_in_quick_succession_leave_no_file_open(cell: Cell) -> None:
+    await cell.run("large = bytes(3_000_000)")
+    chance = random.Random(4)
+    for _ in range(60):
+        freezing = asyncio.ensure_future(freeze_whole(cell.worker))
+        await asyncio.sleep(chance.random() / 200)
+        freezing.cancel()
+        with suppress(asyncio.CancelledError):
+            await freezing
+    await until_settled(cell)
+    assert await open_files(cell) == 0
+    assert await freeze_whole(cell.worker)
+
+
 async def test_an_object_that_never_tells_what_it_is_ends_its_snapshot_and_not_the_workspace(placed: Executor) -> None:
     cell = await open_cell(placed, deadline_seconds=0.5)
-    await cell.run("class Endless:\n    def __repr__(self):\n        while True: pass\nendless = Endless()")
+    await cell.run("class Endless:\n    def __repr__(self):\n        while True: pass")
+    await cell.run("large, endless = bytes(3_000_000), Endless()")
     with pytest.raises(CodeFailed, match=r"Stopped after 0.5 seconds"):
         await freeze_whole(cell.worker)
-    assert await cell.worker.call(list_objects) == ["Endless", "endless"]
+    assert await cell.worker.call(list_objects) == ["Endless", "endless", "large"]
     assert await open_files(cell) == 0
     await cell.worker.close()
 

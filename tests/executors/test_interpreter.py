@@ -13,7 +13,7 @@ from mlhost.errors import Unavailable, WorkerLost
 from mlhost.executors import interpreter
 from mlhost.executors.interpreter import InterpreterExecutor
 from mlhost.executors.refusals import Refusals
-from mlhost.executors.threads import ThreadWorker, WorkspaceThread
+from mlhost.executors.threads import ThreadWorker
 from mlhost.runtime import imports
 from mlhost.runtime.workspace import list_objects, ping, resident_bytes, write_file
 from tests.parts import Cell, open_cell, until
@@ -34,8 +34,10 @@ async def worker(executor: InterpreterExecutor) -> ThreadWorker:
     return await executor.open(deadline_seconds=30)
 
 
-def workspace_threads() -> int:
-    return sum(isinstance(thread, WorkspaceThread) for thread in threading.enumerate())
+def thread_of(cell: Cell) -> threading.Thread:
+    assert isinstance(cell.worker, ThreadWorker)
+    assert cell.worker._thread is not None
+    return cell.worker._thread
 
 
 @pytest.mark.skipif(interpreter.IS_SUPPORTED, reason="this CPython has them")
@@ -110,26 +112,24 @@ async def test_the_servers_memory_is_not_taken_for_the_workers(worker: ThreadWor
 
 @supported
 async def test_code_that_cannot_be_stopped_is_reported_as_still_running(executor: InterpreterExecutor) -> None:
-    before = workspace_threads()
     cell = await open_cell(executor, deadline_seconds=0.2)
     with pytest.raises(WorkerLost, match=r"did not stop .*stopped after 0\.2 seconds.* still runs in the server"):
         await cell.run("import time\ntime.sleep(4)")
     with pytest.raises(WorkerLost, match="still runs in the server"):
         await cell.run("1")
     await cell.worker.close()
-    assert workspace_threads() == before + 1
-    await until(lambda: workspace_threads() == before)  # the interpreter is given back when its code ends
+    assert thread_of(cell).is_alive()
+    await until(lambda: not thread_of(cell).is_alive())  # the interpreter is given back when its code ends
 
 
 @supported
 async def test_a_thread_that_code_left_running_keeps_only_its_own_interpreter(executor: InterpreterExecutor) -> None:
-    before = workspace_threads()
     cell = await open_cell(executor)
     await cell.run("import threading, time\nthreading.Thread(target=time.sleep, args=(4,)).start()")
     await cell.worker.close()
     assert "still runs in the server" in cell.worker.lost
     assert await (await executor.open(deadline_seconds=5)).call(ping) == "pong"
-    await until(lambda: workspace_threads() == before + 1)
+    await until(lambda: not thread_of(cell).is_alive())
 
 
 @supported

@@ -137,6 +137,14 @@ kept = 1
     assert value(load(make(), archive), "kept") == 1
 
 
+def test_a_file_whose_name_is_not_text_is_named_and_left_out(make: Any) -> None:
+    workspace = make("a = 1")
+    (workspace.folder / os.fsdecode(b"odd\xff")).write_text("x")
+    assert frozen(workspace)[1]["files"] == {}
+    with pytest.raises(Invalid, match="odd"):
+        frozen(workspace, strict=True)
+
+
 def test_folders_links_and_odd_file_names_are_named_and_left_out(make: Any, capsys: pytest.CaptureFixture[str]) -> None:
     workspace = make("a = 1")
     (workspace.folder / "folder").mkdir()
@@ -287,6 +295,21 @@ def test_a_function_is_kept_when_a_variable_it_mentions_is_not(make: Any) -> Non
     assert value(workspace, "first()") == 5
 
 
+def test_a_class_that_sees_to_its_pickling_itself_is_not_refused(make: Any) -> None:
+    code = """
+import threading
+class Job(threading.Thread):
+    def __init__(self, n):
+        super().__init__()
+        self.n = n
+    def __reduce__(self): return Job, (self.n,)
+job, plain = Job(5), threading.Thread()
+"""
+    archive, manifest = frozen(make(code))
+    assert set(manifest["skipped"]) == {"plain"}
+    assert value(load(make(), archive), "job.n") == 5
+
+
 def test_the_console_may_be_an_attribute_of_an_object(make: Any) -> None:
     workspace = thawed(make, "import sys\nclass Log:\n    out = sys.stdout\nlog = Log()")
     assert value(workspace, "log.out is __import__('sys').stdout") is True
@@ -409,11 +432,17 @@ def test_after_a_failed_load_no_object_has_changed(make: Any) -> None:
         ("x = {n: n for n in range(10)}", "{0: 0, 1: 1, 2: 2, 3: 3, ...}"),
         ("x = {1}", "{1}"),
         ("x = frozenset([2])", "frozenset({2})"),
-        ("x = bytes(10**7)", "<bytes of 10000000>"),
+        ("x = b'a' * 10**7", "b'" + 78 * "a"),
+        ("class B(bytes): pass\nx = {'b': B(b'a' * 10**7)}", "{'b': B(b'" + 70 * "a"),
         ("x = b'short'", "b'short'"),
-        ("from collections import Counter\nx = Counter(range(5000))", "<Counter of 5000>"),
+        ("from collections import Counter\nx = Counter(range(5000))", "Counter({0: 1, 1: 1, 2: 1, 3: 1, ...})"),
         ("x = [[[[[[1]]]]]]", "[[[[...]]]]"),
+        ("import numpy\nx = numpy.arange(999)", "array([  0,   1,   2, ..., 996, 997, 998])"),
         ("x = set()", "set()"),
+        ("x = {frozenset()}", "{frozenset()}"),
+        ("x = set(range(9))", "{0, 1, 2, 3, 4, 5, ...}"),
+        ("class Many(list): pass\nx = Many(range(10**6))", "Many([0, 1, 2, 3, 4, 5, ...])"),
+        ("x = 'a' * 10**7", "'" + 37 * "a" + "..." + 38 * "a" + "'"),
         ("x = []; x.append(x)", "[[[[...]]]]"),
     ],
 )

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from mlhost.errors import MlhostError, NotFound, Unavailable
 from mlhost.store import Store
-from mlhost.store.blobs import CHUNK_BYTES, MEMORY_BYTES, Blobs
+from mlhost.store.blobs import CHUNK_BYTES, MEMORY_BYTES, PART_CHUNKS, Blobs
 from tests.parts import keep, pieces
 
 Opener = Callable[[], Awaitable[Store]]
@@ -368,3 +368,106 @@ async def test_a_bit_flipped_anywhere_in_the_file_never_gives_other_bytes(open_s
                 refused += 1
         await store.close()
     assert refused > 5
+
+
+# --- large blobs, which are written ahead in parts
+
+LARGE = [NOISE] * (PART_CHUNKS * 2)
+
+
+async def test_others_write_while_a_large_blob_is_written(store: Store, blobs: Blobs) -> None:
+    keeping = asyncio.ensure_future(keep_and_name(store, blobs, "s"))
+    on_its_way = 0
+    while not keeping.done():
+        async with store.write() as db:
+            [[found]] = await db.execute_fetchall("select count(*) from blobs where seal = x''")
+            assert await blobs.sweep(db) == 0  # it is held
+        on_its_way += found
+        await asyncio.sleep(0.001)
+    assert on_its_way > 0
+    assert await whole(blobs, await keeping) == b"".join(LARGE)
+    assert await store.read("select * from blobs where seal = x''") == []
+
+
+async def test_a_blob_on_its_way_is_neither_read_nor_called_damaged(store: Store, blobs: Blobs) -> None:
+    async with blobs.receive(pieces(*LARGE)) as sealed:
+        await blobs.write_ahead(sealed)
+        with pytest.raises(Unavailable):
+            await whole(blobs, sealed.sha256)
+        assert await blobs.check() == []
+        async with store.write() as db:
+            await blobs.keep(db, sealed)
+    assert await whole(blobs, sealed.sha256) == b"".join(LARGE)
+
+
+async def test_a_large_blob_nobody_names_in_the_end_leaves_nothing(store: Store, blobs: Blobs) -> None:
+    with pytest.raises(sqlite3.IntegrityError):
+        async with blobs.receive(pieces(*LARGE)) as sealed:
+            await blobs.write_ahead(sealed)
+            async with store.write() as db:
+                await blobs.keep(db, sealed)
+                await db.execute("insert into users values (null, '', '', 0)")
+    assert await store.read("select sha256 from blobs") == []
+    assert await store.read("select sha256 from blob_chunks") == []
+
+
+async def test_whenever_receiving_a_large_blob_is_cancelled_it_leaves_nothing(store: Store, blobs: Blobs) -> None:
+    for n in range(12):
+        keeping = asyncio.ensure_future(keep(store, blobs, *LARGE))
+        await asyncio.sleep(n * n * 0.005)
+        if keeping.done():
+            break
+        keeping.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await keeping
+        async with store.write() as db:
+            await blobs.sweep(db)  # one that was kept, in the moment it was cancelled, is not named by anything
+        assert await store.read("select sha256 from blobs") == []
+        assert await store.read("select sha256 from blob_chunks") == []
+    assert await whole(blobs, await keep(store, blobs, *LARGE)) == b"".join(LARGE)
+
+
+async def test_a_large_blob_kept_again_stays_as_it_is_or_heals(store: Store, blobs: Blobs) -> None:
+    sha256 = await keep(store, blobs, *LARGE)
+    rows = await store.read("select rowid from blob_chunks order by rowid")
+    await keep(store, blobs, *LARGE)
+    assert await store.read("select rowid from blob_chunks order by rowid") == rows
+    await change(store, UPDATE, b"\0", sha256, 5)
+    assert await blobs.check() == [sha256]
+    await keep(store, blobs, *LARGE)
+    assert await whole(blobs, sha256) == b"".join(LARGE)
+
+
+async def test_a_large_blob_that_two_bring_at_once_is_whole_whoever_gives_up(store: Store, blobs: Blobs) -> None:
+    for n in range(3):
+        one = asyncio.ensure_future(keep(store, blobs, *LARGE))
+        two = asyncio.ensure_future(keep_and_name(store, blobs, f"s{n}"))
+        await asyncio.sleep(n * 0.1)
+        if n:
+            one.cancel()
+        await asyncio.gather(one, return_exceptions=True)
+        assert await whole(blobs, await two) == b"".join(LARGE)
+        async with store.write() as db:
+            await db.execute("delete from snapshots")
+            await blobs.sweep(db)
+
+
+async def keep_and_name(store: Store, blobs: Blobs, name: str) -> str:
+    async with blobs.receive(pieces(*LARGE)) as sealed:
+        await blobs.write_ahead(sealed)
+        async with store.write() as db:
+            await blobs.keep(db, sealed)
+            await db.execute("insert into snapshots values (?, 'ada', 'n', ?, 9, '{}', 0)", (name, sealed.sha256))
+    return sealed.sha256
+
+
+async def test_a_disk_that_fills_up_on_the_way_leaves_nothing(store: Store, blobs: Blobs) -> None:
+    async with store.write() as db:
+        pages = next(iter(await db.execute_fetchall("pragma page_count")))[0]
+        await db.execute(f"pragma max_page_count = {pages + PART_CHUNKS * CHUNK_BYTES * 3 // 2 // 4096}")
+    with pytest.raises(Unavailable, match="disk that holds the database is full"):
+        await keep(store, blobs, *LARGE)
+    assert await store.read("select sha256 from blobs") == []
+    async with store.write() as db:
+        await db.execute("pragma max_page_count = 1000000")
+    assert await whole(blobs, await keep(store, blobs, *LARGE)) == b"".join(LARGE)

@@ -46,7 +46,8 @@ async def test_no_acknowledged_service_is_lost_when_the_server_is_killed(
                     assert kept[name] == blob
             assert await store.check() == []
             assert await blobs.check() == []
-            orphans = "select count(*) from blobs where sha256 not in (select blob from services)"
+            # One without a seal was on its way; the next start sweeps it.
+            orphans = "select count(*) from blobs where sha256 not in (select blob from services) and seal != x''"
             assert (await store.read(orphans))[0][0] == 0
             async with store.write() as db:
                 await db.execute("delete from services")

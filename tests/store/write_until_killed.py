@@ -10,7 +10,7 @@ from itertools import count
 from pathlib import Path
 
 from mlhost.store import Store
-from mlhost.store.blobs import CHUNK_BYTES, Blobs
+from mlhost.store.blobs import CHUNK_BYTES, PART_CHUNKS, Blobs
 from mlhost.store.folder import DataFolder
 
 INSERT = "insert into services values (null, ?, '1', 'ada', null, ?, '{}', 0)"
@@ -21,16 +21,18 @@ async def pieces(content: bytes) -> AsyncIterator[bytes]:
 
 
 async def publish(store: Store, blobs: Blobs, name: str, content: bytes) -> None:
-    async with blobs.receive(pieces(content)) as sealed, store.write() as db:
-        await blobs.keep(db, sealed)
-        await db.execute(INSERT, (name, sealed.sha256))
+    async with blobs.receive(pieces(content)) as sealed:
+        await blobs.write_ahead(sealed)
+        async with store.write() as db:
+            await blobs.keep(db, sealed)
+            await db.execute(INSERT, (name, sealed.sha256))
     print(name, sealed.sha256, flush=True)
 
 
 async def publish_for_ever(store: Store, blobs: Blobs, writer: str) -> None:
     chance = random.Random(writer)
     for n in count():
-        size = chance.choice([0, 100, 50_000, CHUNK_BYTES + 1])
+        size = chance.choice([0, 100, 50_000, CHUNK_BYTES + 1, PART_CHUNKS * CHUNK_BYTES + 1])
         await publish(store, blobs, f"{writer}-{n}", chance.randbytes(size))
         if n % 5 == 4:
             async with store.write() as db:
