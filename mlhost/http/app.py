@@ -5,7 +5,7 @@ from __future__ import annotations
 from aiohttp import web
 
 from mlhost.host import Host
-from mlhost.http import errors, guard, login, scoring, services, sessions, snapshots, status, unsupported
+from mlhost.http import errors, guard, login, realtime, scoring, services, sessions, snapshots, status, unsupported
 from mlhost.http.keys import HOST, TRAFFIC, Traffic
 
 
@@ -18,7 +18,7 @@ def create_app(host: Host) -> web.Application:
     app[HOST] = host
     app[TRAFFIC] = Traffic()
     app.add_routes(scoring.routes)  # first: routes are tried in order, and this one is the hot path
-    for noun in (login, sessions, snapshots, services, status, unsupported):
+    for noun in (login, sessions, snapshots, services, realtime, status, unsupported):
         app.add_routes(noun.routes)
     guard.check_complete(app)
     return app

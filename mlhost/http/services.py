@@ -88,8 +88,8 @@ async def publish(request: web.Request) -> web.Response:
     names.runtime_type(wanted.runtime_type)
     name, version = request.match_info["name"], request.match_info.get("version")
     service = await host.services.publish(who, name, version, wanted.draft())
-    address = _address(service)
-    return record(address, status=201, location=quote(address))
+    path = address(service)
+    return record(path, status=201, location=quote(path))
 
 
 @routes.patch("/services/{name}/{version}")
@@ -100,7 +100,7 @@ async def patch(request: web.Request) -> web.Response:
     if wanted.runtime_type is not None:
         names.runtime_type(wanted.runtime_type)
     service = await host.services.patch(who, **request.match_info, draft=wanted.draft())
-    return record(_address(service))
+    return record(address(service))
 
 
 @routes.delete("/services/{name}/{version}")
@@ -135,7 +135,7 @@ def _shown(who: Principal, service: Service) -> dict[str, Any]:
         "versionPublishedBy": service.published_by,
         "creationTime": timestamp(service.created_at),
         "snapshotId": service.snapshot_id,
-        "runtimeType": names.RUNTIME,
+        "runtimeType": definition.runtime,
         "initCode": definition.init_code,
         "code": definition.code,
         "description": definition.description,
@@ -147,7 +147,8 @@ def _shown(who: Principal, service: Service) -> dict[str, Any]:
     }
 
 
-def _address(service: Service) -> str:
+def address(service: Service) -> str:
+    """Where the version is called."""
     return f"/api/{service.name}/{service.version}"
 
 

@@ -7,11 +7,6 @@ from aiohttp import web
 from mlhost.http.errors import Handler, answer
 
 ROUTES = {
-    "Realtime services": [
-        ("POST", "/realtime-services/{name}"),
-        ("POST", "/realtime-services/{name}/{version}"),
-        ("PATCH", "/realtime-services/{name}/{version}"),
-    ],
     "Service pools": [(method, "/services/{name}/{version}/pool") for method in ("GET", "POST", "DELETE")],
     "Compute nodes": [(method, "/computenodes") for method in ("GET", "POST", "PUT", "DELETE")],
     "Batch executions": [
