@@ -8,6 +8,8 @@ import pytest
 
 from tests.server.conftest import Start
 
+pytestmark = pytest.mark.untraced
+
 ENDLESS = {
     "sleep": "import time\ntime.sleep(1000)",
     "deaf": "while True:\n    try:\n        while True: pass\n    except BaseException: pass",
