@@ -101,6 +101,10 @@ class Runtime:
         ),
         "Modules the template process imports before it forks workers; missing ones are skipped.",
     )
+    accept_1d_samples: bool = setting(
+        True,
+        "Let scikit-learn's prediction methods take a list of n_features_in_ numbers as one sample, as until 0.18.",
+    )
     threads: Count = setting(1, "BLAS and OpenMP threads per worker.")
     environment: Texts = setting((), "Names of further environment variables that workers may see.")
 

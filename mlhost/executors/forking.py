@@ -44,6 +44,7 @@ class ProcessSettings:
     processes: int = 0
     cpu_seconds: float = 0.0
     output_bytes: int = OUTPUT_BYTES
+    accept_1d_samples: bool = False
 
     def limits(self) -> dict[str, int]:
         """What the kernel holds each process of a worker to: setting -> bytes or count, 0 = no limit."""
@@ -81,8 +82,9 @@ class Template:
         ours, theirs = socket.socketpair()
         with theirs:
             arguments = [sys.executable, "-P", "-m", "mlhost.executors.template", str(theirs.fileno())]
+            flags = ["1d"] if settings.accept_1d_samples else []
             process = subprocess.Popen(  # noqa: ASYNC220 - the start is short, and nothing else can be done before
-                [*arguments, str(settings.processes), ",".join(settings.preload)],
+                [*arguments, str(settings.processes), ",".join(settings.preload), *flags],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 cwd=work,

@@ -12,12 +12,12 @@ from mlhost.http import (
     login,
     nodes,
     pools,
+    realtime,
     scoring,
     services,
     sessions,
     snapshots,
     status,
-    unsupported,
 )
 from mlhost.http import documents as about
 from mlhost.http.keys import HOST, TRAFFIC, Traffic
@@ -26,7 +26,7 @@ from mlhost.http.keys import HOST, TRAFFIC, Traffic
 TOLD = (
     login.routes,
     services.routes,
-    unsupported.routes,
+    realtime.routes,
     pools.routes,
     services.documents,
     sessions.routes,

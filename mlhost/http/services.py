@@ -150,8 +150,8 @@ async def publish(request: web.Request) -> web.Response:
     names.runtime_type(wanted.runtime_type)
     name, version = request.match_info["name"], request.match_info.get("version")
     service = await host.services.publish(who, name, version, wanted.draft())
-    address = _address(service)
-    return record(address, status=201, location=quote(address))
+    path = address(service)
+    return record(path, status=201, location=quote(path))
 
 
 @routes.patch(
@@ -171,7 +171,7 @@ async def patch(request: web.Request) -> web.Response:
     if wanted.runtime_type is not None:
         names.runtime_type(wanted.runtime_type)
     service = await host.services.patch(who, **request.match_info, draft=wanted.draft())
-    return record(_address(service))
+    return record(address(service))
 
 
 @routes.delete(
@@ -211,7 +211,7 @@ def _shown(who: Principal, service: Service) -> WebService:
         version_published_by=service.published_by,
         creation_time=timestamp(service.created_at),
         snapshot_id=service.snapshot_id,
-        runtime_type=names.RUNTIME,
+        runtime_type=definition.runtime,
         init_code=definition.init_code,
         code=definition.code,
         description=definition.description,
@@ -228,7 +228,8 @@ def _definitions(types: tuple[NamedType, ...]) -> list[ParameterDefinition]:
     return [ParameterDefinition(name=name, type=kind) for name, kind in types]
 
 
-def _address(service: Service) -> str:
+def address(service: Service) -> str:
+    """Where the version is called."""
     return f"/api/{service.name}/{service.version}"
 
 

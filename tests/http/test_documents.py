@@ -219,7 +219,6 @@ ADDED_STATUSES = {
     "410": "a session whose worker died tells how, whatever is asked of it",
     "413": "a body may be too large",
     "500": "a fault of ours",
-    "501": "realtime services are not offered yet",
     "503": "all workers may be busy, the disk may be full",
 }
 
