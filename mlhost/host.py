@@ -104,6 +104,7 @@ async def open_host(config: Config, folder: DataFolder, passwords: Passwords | N
             score_seconds=config.limits.score_seconds,
         )
         stack.push_async_callback(services.close)
+        reserve.take_from(services.end_resting)
         await services.load()
         pools = Pools(store, services, config.pool.workers, config.pool.max)
         await pools.load()

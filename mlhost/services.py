@@ -143,6 +143,12 @@ class Services:
             service = from_row(row)
             self._ready[service.name, service.version] = self._make_ready(service)
 
+    def end_resting(self) -> asyncio.Task[None] | None:
+        """End the warm worker that nobody has called for longest; None if all are at work or to be kept."""
+        resting = {ready.pool: ready.pool.resting_since for ready in self._ready.values()}
+        since = {pool: seconds for pool, seconds in resting.items() if seconds is not None}
+        return min(since, key=since.__getitem__).end_resting() if since else None
+
     async def close(self) -> None:
         """End all workers."""
         await asyncio.gather(*(ready.pool.close() for ready in self._ready.values()), *self._closing)

@@ -8,7 +8,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from time import monotonic
 
 from mlhost.config import Placement
 from mlhost.errors import Busy, MlhostError
@@ -17,6 +18,7 @@ from mlhost.executors import Executor, Worker
 log = logging.getLogger(__name__)
 
 RETRY_AFTER_SECONDS = 5  # what a caller is told who finds all workers taken
+ROOM_SECONDS = 0.1  # that one waits for a place when all workers are at work: most calls are over by then
 PATIENCE_SECONDS = 1.0  # before another try, when a spare worker did not start
 
 
@@ -34,6 +36,11 @@ class Reserve:
         self._living: list[Worker] = []  # spare or given out
         self._starting = 0
         self._refilling: asyncio.Task[None] | None = None
+        self._end_one: Callable[[], Awaitable[None] | None] = _nobody
+
+    def take_from(self, end_one: Callable[[], Awaitable[None] | None]) -> None:
+        """Where to get room when there are as many as may be: `end_one` ends a worker nobody needs now, or gives None."""
+        self._end_one = end_one
 
     def fill(self) -> None:
         """Begin to start the spare workers."""
@@ -68,11 +75,7 @@ class Reserve:
         return None
 
     async def _start(self, placement: Placement, deadline_seconds: float = 0, deadline_setting: str = "") -> Worker:
-        if self.count() >= self._most:
-            raise Busy(
-                f"{self._most} workers run, which is all there may be (pool.max); close sessions or try again later.",
-                retry_after_seconds=RETRY_AFTER_SECONDS,
-            )
+        await self._make_room()
         self._starting += 1  # the place is taken before the worker is started
         try:
             worker = await self._executors[placement].open(
@@ -83,6 +86,20 @@ class Reserve:
         self._living.append(worker)
         return worker
 
+    async def _make_room(self) -> None:
+        latest = monotonic() + ROOM_SECONDS
+        while self.count() >= self._most:
+            if (ending := self._end_one()) is not None:
+                await ending
+            elif monotonic() < latest:
+                await asyncio.sleep(ROOM_SECONDS / 10)
+            else:
+                raise Busy(
+                    f"{self._most} workers are at work, which is all there may be (pool.max); close sessions or try"
+                    " again later.",
+                    retry_after_seconds=RETRY_AFTER_SECONDS,
+                )
+
     async def _refill(self) -> None:
         while len(self._spare) < self._initial and self.count() < self._most:
             try:
@@ -90,3 +107,7 @@ class Reserve:
             except MlhostError as fault:
                 log.warning("a spare worker did not start: %s", fault)
                 await asyncio.sleep(PATIENCE_SECONDS)
+
+
+def _nobody() -> None:
+    return None

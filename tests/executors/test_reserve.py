@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from mlhost.errors import Busy, Unavailable
+from mlhost.executors import Worker
 from mlhost.executors.process import ProcessExecutor
 from mlhost.executors.reserve import Reserve
 from mlhost.runtime.workspace import ping
@@ -82,6 +83,25 @@ async def test_a_worker_that_ended_makes_room() -> None:
         await reserve.open("process", deadline_seconds=1)
     executor.opened[0].lost = "closed"
     await reserve.open("process", deadline_seconds=1)
+    await reserve.close()
+
+
+async def test_when_all_places_are_taken_a_worker_that_nobody_needs_makes_room() -> None:
+    reserve, executor = make(initial=0, most=2)
+    first = await reserve.open("process", deadline_seconds=1)
+    await reserve.open("process", deadline_seconds=1)
+
+    async def end(worker: Worker) -> None:
+        await asyncio.sleep(0.001)
+        worker.lost = "ended"  # type: ignore[misc]
+
+    resting = [first]
+    reserve.take_from(lambda: end(resting.pop()) if resting else None)
+    results = await asyncio.gather(
+        *(reserve.open("process", deadline_seconds=1) for _ in range(5)), return_exceptions=True
+    )
+    assert sum(isinstance(result, Busy) for result in results) == 4
+    assert executor.most_at_once == 2
     await reserve.close()
 
 
