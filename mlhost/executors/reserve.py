@@ -39,7 +39,7 @@ class Reserve:
         self._end_one: Callable[[], Awaitable[None] | None] = _nobody
 
     def take_from(self, end_one: Callable[[], Awaitable[None] | None]) -> None:
-        """Where to get room when there are as many as may be: `end_one` ends a worker nobody needs now, or gives None."""
+        """Where to get room when there are as many as may be: `end_one` ends a worker nobody needs, or gives None."""
         self._end_one = end_one
 
     def fill(self) -> None:
