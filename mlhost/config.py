@@ -85,6 +85,7 @@ class Runtime:
         ("process",),
         "Placements one may ask for beside the profile's own: process; interpreter and inline only for trusted code.",
     )
+    python: str = setting("", "Path of the Python that worker processes run; empty means the server's own.")
     preload: Texts = setting(
         (
             "numpy",

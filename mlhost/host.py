@@ -187,6 +187,7 @@ def _process_settings(config: Config) -> ProcessSettings:
     return ProcessSettings(
         preload=config.runtime.preload,
         threads=config.runtime.threads,
+        python=config.runtime.python,
         environment=config.runtime.environment,
         memory_bytes=limits.memory_bytes,
         open_files=limits.open_files,

@@ -59,6 +59,7 @@ class Definition:
     description: str | None
     operation_id: str | None
     placement: Placement | None = None  # where its workers live; None: where the server's profile says
+    python: str | None = None  # the version that the worker ran which tried it out
     runtime: str = names.RUNTIME  # or names.REALTIME: then the version is a model, and has no code
 
     @property
@@ -187,6 +188,7 @@ class Services:
         if (service.name, service.version) in self._ready:
             raise _taken(service)
         worker = await self._try_out(service)
+        service = _tried_on(service, worker.python)
         try:
             await self._insert(service)
         except BaseException:
@@ -202,6 +204,7 @@ class Services:
                 raise _changed_elsewhere(old)
             new = await self._patched(who, old, draft)
             worker = await self._try_out(new)
+            new = _tried_on(new, worker.python)
             try:
                 await self._update(new)
             except BaseException:
@@ -328,6 +331,13 @@ class Services:
             what = "Opening the model" if service.definition.is_realtime else "Loading the snapshot or running initCode"
             raise Invalid(f"{what} failed: {lost}.") from None
 
+    async def _start_another(self, service: Service) -> Worker:
+        """A worker for those who call; what was tried out may fail later, and that is no mistake of theirs."""
+        try:
+            return await self._start_worker(service)
+        except (CodeFailed, WorkerLost) as fault:
+            raise Unavailable(f"{service.name} {service.version} does not start any more: {fault.message}") from fault
+
     async def _start_worker(self, service: Service) -> Worker:
         where = service.definition.placement or self._placements.for_services
         if not self._placements.may_use(where):
@@ -362,7 +372,7 @@ class Services:
         self._ready[service.name, service.version] = ready
 
     def _make_ready(self, service: Service, pool: PoolSettings | None = None) -> Ready:
-        start = functools.partial(self._start_worker, service)
+        start = functools.partial(self._start_another, service)
         return Ready(service.name, service.version, Pool(start, pool or self._pools), edition(service))
 
     def _withdraw(self, ready: Ready | None) -> None:
@@ -410,6 +420,10 @@ def edition(service: Service) -> str:
     """Stands for what a call of the version runs: equal for two whose calls do the same."""
     definition = service.definition
     return msgspec.json.encode([_spec(definition), definition.placement, service.blob]).decode()
+
+
+def _tried_on(service: Service, python: str) -> Service:
+    return replace(service, definition=replace(service.definition, python=python))
 
 
 def _as_seen_by(who: Principal, service: Service) -> Service:

@@ -22,6 +22,7 @@ class Worker(Protocol):
 
     deadline_seconds: float  # that each call may take
     deadline_setting: str  # by which name the one who set it knows it, or ""
+    python: str  # the version it runs, "3.11.7"
 
     @property
     def console(self) -> Console:

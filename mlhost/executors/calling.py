@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import itertools
 import math
+import platform
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, Concatenate
@@ -32,6 +33,7 @@ class CallingWorker(ABC):
         self.lost = ""
         self.deadline_seconds = deadline_seconds
         self.deadline_setting = ""
+        self.python = platform.python_version()
         self._inlet: Inlet | None = None
         self._turn = asyncio.Lock()
         self._numbers = itertools.count()

@@ -15,13 +15,14 @@ from typing import Any
 from uuid import uuid4
 
 from mlhost.errors import Unavailable
-from mlhost.executors import deaths
+from mlhost.executors import deaths, pythons
 from mlhost.executors.calling import GRACE_SECONDS, CallingWorker
 from mlhost.executors.channel import Channel
 from mlhost.executors.console import Inlet
 from mlhost.executors.families import new_mark
 from mlhost.executors.forking import ProcessSettings, Template
 from mlhost.executors.meter import Meter
+from mlhost.executors.pythons import Python
 from mlhost.runtime.interrupt import settle
 
 UNANSWERED = -1  # the number of a call whose answer nobody waits for
@@ -37,6 +38,7 @@ class ProcessExecutor:
         self._work = work
         self._settings = settings
         self._template: Template | None = None
+        self._python: Python | None = None
         self._starting = asyncio.Lock()
         self._closed = False
 
@@ -50,6 +52,7 @@ class ProcessExecutor:
         folder = self._work / str(uuid4())
         folder.mkdir(mode=0o700)
         worker = ProcessWorker(folder, deadline_seconds, self._settings)
+        worker.python = self._python.version if self._python else ""
         worker.deadline_setting = deadline_setting
         try:
             await worker.start(template)
@@ -72,7 +75,8 @@ class ProcessExecutor:
                 await self._template.close()
                 self._template = None
             if self._template is None:
-                self._template = await Template.start(self._work, self._settings)
+                self._python = self._python or await pythons.find(self._settings.python, self._work)
+                self._template = await Template.start(self._work, self._settings, self._python)
             return self._template
 
 

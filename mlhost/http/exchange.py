@@ -57,6 +57,7 @@ AskedRuntime = Annotated[
         description="Python. R, which is what a request without it asks for, is refused: this server runs Python.",
     ),
 ]
+Version = Annotated[str, Meta(description="The Python it runs: 3.11.7. Not in the original.")]
 Placed = Annotated[str, Meta(description="Where the code runs: process, interpreter or inline. Not in the original.")]
 
 

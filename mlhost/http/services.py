@@ -15,6 +15,7 @@ from mlhost.errors import Conflict, NotFound
 from mlhost.http.exchange import (
     AskedRuntime,
     Placed,
+    Version,
     WireStruct,
     empty,
     json_bytes,
@@ -91,6 +92,7 @@ class WebService(WireStruct):
     output_file_names: tuple[str, ...]
     my_permission_on_service: Annotated[str, Meta(description="read/write or read only.")]
     placement: Placed | UnsetType = UNSET
+    python_version: Version | UnsetType = UNSET
 
 
 class SwaggerJsonResponse(WireStruct):
@@ -221,6 +223,7 @@ def _shown(who: Principal, service: Service) -> WebService:
         output_file_names=definition.output_files,
         my_permission_on_service="read/write" if service.is_editable_by(who) else "read only",
         placement=definition.placement or UNSET,
+        python_version=definition.python or UNSET,
     )
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import io
 import itertools
+import platform
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,7 @@ async def test_a_published_model_is_listed_described_and_answers(admin: Api, nam
     assert admin.headers["Location"] == address
     [found] = await admin("GET", f"/services/{name}/1.0")
     assert found.pop("creationTime")
+    assert found.pop("pythonVersion") == platform.python_version()
     assert len(found.pop("snapshotId")) == 36
     assert found == {
         "name": name,
