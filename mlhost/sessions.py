@@ -213,7 +213,7 @@ class Sessions:
 
     def cancel(self, who: Principal, session_id: str) -> bool:
         """Interrupt the running block; False if none runs. Code that does not heed it is killed after two seconds."""
-        return any([worker.interrupt() for worker in self._get(who, session_id).workers])
+        return any(worker.interrupt() for worker in self._get(who, session_id).workers)
 
     async def close(self, who: Principal, session_id: str, *, force: bool = False) -> None:
         """End a session; without `force` a running block is asked to stop first. One that died is forgotten."""
@@ -243,8 +243,8 @@ class Sessions:
     async def _prepare_for(self, session: Session, code: str) -> None:
         """Move the session to where the code's imports load, before anything of the code has run."""
         if session.may_move:
-            packages = await self._call(session, imports.needed, code)
-            if await self._refusals.among(packages):
+            modules = await self._call(session, imports.needed, code)
+            if await self._refusals.among(modules):
                 await self._move(session)
 
     async def _move(self, session: Session) -> None:

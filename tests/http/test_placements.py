@@ -162,6 +162,16 @@ seen = [area(2), json.dumps(twice), twice[0] is twice[1] is shared, pathlib.Path
 
 
 @moves
+async def test_a_session_moves_for_a_module_whose_package_would_load(embedded: Api) -> None:
+    session = await embedded.session()
+    assert (await embedded.execute(session, "import cryptography"))["success"]
+    assert not await is_inline(embedded, session)
+    assert (await embedded.execute(session, "from cryptography.fernet import Fernet"))["success"]
+    assert await is_inline(embedded, session)
+    await embedded("DELETE", session)
+
+
+@moves
 async def test_what_cannot_come_along_keeps_the_session_where_it_is(embedded: Api) -> None:
     session = await embedded.session()
     await embedded.execute(session, "numbers = (n for n in [1, 2])\nnext(numbers)")
