@@ -34,6 +34,7 @@ class Reserve:
         self._living: list[Worker] = []  # spare or given out
         self._starting = 0
         self._refilling: asyncio.Task[None] | None = None
+        self._burying: set[asyncio.Task[None]] = set()
 
     def fill(self) -> None:
         """Begin to start the spare workers."""
@@ -53,11 +54,12 @@ class Reserve:
         """End all workers."""
         if self._refilling is not None:
             self._refilling.cancel()
+        await asyncio.gather(*self._burying)
         await asyncio.gather(*(executor.close() for executor in self._executors.values()))
 
     def count(self) -> int:
-        """How many live or are being started."""
-        self._living = [worker for worker in self._living if not worker.lost]
+        """How many live, are being started, or were given up while their code runs on in the server."""
+        self._living = [worker for worker in self._living if not worker.lost or worker.lingers]
         return len(self._living) + self._starting
 
     def _take_spare(self) -> Worker | None:
@@ -65,16 +67,23 @@ class Reserve:
             worker = self._spare.popleft()
             if not worker.lost:
                 return worker
+            task = asyncio.get_running_loop().create_task(worker.close(force=True))  # its folder is still there
+            self._burying.add(task)
+            task.add_done_callback(self._burying.discard)
         return None
 
     async def _start(self, placement: Placement, deadline_seconds: float = 0, deadline_setting: str = "") -> Worker:
-        if self.count() >= self._most:
+        spare: Worker | None = None
+        if self.count() >= self._most and (spare := self._take_spare()) is None:
             raise Busy(
                 f"{self._most} workers run, which is all there may be (pool.max); close sessions or try again later.",
                 retry_after_seconds=RETRY_AFTER_SECONDS,
             )
         self._starting += 1  # the place is taken before the worker is started
         try:
+            if spare is not None:  # one of another placement gives way
+                self._living.remove(spare)
+                await spare.close(force=True)
             worker = await self._executors[placement].open(
                 deadline_seconds=deadline_seconds, deadline_setting=deadline_setting
             )

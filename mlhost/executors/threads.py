@@ -140,6 +140,11 @@ class ThreadWorker(CallingWorker):
         self._ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._ended = asyncio.Event()
 
+    @property
+    def lingers(self) -> bool:
+        """See `Worker`."""
+        return self._is_left_behind and not self._ended.is_set()
+
     async def start(self, make: MakeThread) -> None:
         """Start the thread and wait until the workspace is its own."""
         self._inlet = Inlet(self.console)

@@ -1,10 +1,12 @@
 """The reserve: spare workers, and a bound that holds."""
 
 import asyncio
+from pathlib import Path
 
 import pytest
 
 from mlhost.errors import Busy, Unavailable
+from mlhost.executors.inline import InlineExecutor
 from mlhost.executors.process import ProcessExecutor
 from mlhost.executors.reserve import Reserve
 from mlhost.runtime.workspace import ping
@@ -14,7 +16,11 @@ from tests.parts import until
 class FakeWorker:
     def __init__(self) -> None:
         self.lost = ""
+        self.lingers = False
         self.deadline_seconds = 0.0
+
+    async def close(self, *, force: bool = False) -> None:
+        self.lost = self.lost or "closed"
 
 
 class FakeExecutor:
@@ -82,6 +88,43 @@ async def test_a_worker_that_ended_makes_room() -> None:
         await reserve.open("process", deadline_seconds=1)
     executor.opened[0].lost = "closed"
     await reserve.open("process", deadline_seconds=1)
+    await reserve.close()
+
+
+async def test_spare_workers_of_one_placement_make_room_for_another() -> None:
+    spares, others = FakeExecutor(), FakeExecutor()
+    reserve = Reserve({"process": spares, "inline": others}, 2, 2)  # type: ignore[dict-item]
+    reserve.fill()
+    await until(lambda: len(spares.opened) == 2)
+    for _ in range(2):
+        await reserve.open("inline", deadline_seconds=1)
+    assert [worker.lost for worker in spares.opened] == ["closed", "closed"]
+    assert reserve.count() == 2
+    with pytest.raises(Busy):
+        await reserve.open("inline", deadline_seconds=1)
+    await reserve.close()
+
+
+async def test_code_that_runs_on_in_the_server_keeps_its_place() -> None:
+    reserve, executor = make(initial=0, most=1)
+    await reserve.open("process", deadline_seconds=1)
+    executor.opened[0].lost, executor.opened[0].lingers = "it did not stop", True
+    with pytest.raises(Busy):
+        await reserve.open("process", deadline_seconds=1)
+    executor.opened[0].lingers = False
+    await reserve.open("process", deadline_seconds=1)
+    await reserve.close()
+
+
+async def test_a_spare_worker_that_died_leaves_no_folder(tmp_path: Path) -> None:
+    inline = InlineExecutor(tmp_path)
+    reserve = Reserve({"inline": inline}, 1, 10, "inline")
+    reserve.fill()
+    await until(lambda: reserve._spare)
+    reserve._spare[0].lost = "killed"  # type: ignore[misc]
+    worker = await reserve.open("inline", deadline_seconds=1)
+    await until(lambda: len(list(tmp_path.iterdir())) == 2)  # its own and the new spare one's
+    await worker.close()
     await reserve.close()
 
 
