@@ -243,8 +243,15 @@ class Sessions:
     async def _prepare_for(self, session: Session, code: str) -> None:
         """Move the session to where the code's imports load, before anything of the code has run."""
         if session.may_move:
-            modules = await self._call(session, imports.needed, code)
-            if await self._refusals.among(modules):
+            needs = await self._call(session, imports.needed, code)
+            refused = await self._refusals.among(needs["modules"])
+            if refused and needs["own"]:
+                packages, own = " and ".join(refused), " and ".join(needs["own"])
+                raise CodeFailed(
+                    f"The code needs {packages}, which cannot be imported in a subinterpreter, and {own} of the working"
+                    ' directory, which can only be there or in a process. Open a session with "placement": "process".'
+                )
+            if refused:
                 await self._move(session)
 
     async def _move(self, session: Session) -> None:

@@ -204,7 +204,7 @@ class ThreadWorker(CallingWorker):
 
     def _leave_behind(self, reason: str) -> None:
         self._is_left_behind = True
-        log.warning("code that does not stop is left running in the server")
+        log.warning("code that does not stop is left running in the server, in %s: %s", self._folder, reason)
         self._lose(f"{reason}, and its code still runs in the server")
 
     # --- what the thread tells -------------------------------------------------------------------------------------

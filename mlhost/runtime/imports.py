@@ -13,7 +13,7 @@ from importlib.abc import MetaPathFinder
 from importlib.machinery import ExtensionFileLoader, ModuleSpec
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, TypedDict
 
 from mlhost.runtime.workspace import Workspace
 
@@ -57,8 +57,15 @@ def refusal_detail(fault: BaseException) -> dict[str, str]:
     return {REFUSED: refused[0]} if refused else {}
 
 
-def needed(workspace: Workspace, code: str) -> list[str]:
-    """The modules that import statements of the code name and that are not imported yet, sorted.
+class Needed(TypedDict):
+    """What code imports."""
+
+    modules: list[str]  # that are not imported yet, sorted
+    own: list[str]  # packages and modules in the working directory, sorted
+
+
+def needed(workspace: Workspace, code: str) -> Needed:
+    """The modules that import statements of the code name.
 
     What is imported `from` a package may be a module of it as well. Modules in the working directory are looked into.
     Code that does not compile needs nothing.
@@ -69,14 +76,14 @@ def needed(workspace: Workspace, code: str) -> list[str]:
     while sources:
         for module in set(_imported(sources.pop())) - found:
             package = package_of(module)
-            if package in own or package in sys.stdlib_module_names or _is_here(module):
+            if package in own or package in sys.stdlib_module_names:
                 continue
             if inside := list(_own_sources(workspace.folder, package)):
                 own.add(package)
                 sources += inside
-            else:
+            elif not _is_here(module):
                 found.add(module)
-    return sorted(found)
+    return Needed(modules=sorted(found), own=sorted(own))
 
 
 def package_of(module: str) -> str:

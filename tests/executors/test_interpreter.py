@@ -111,7 +111,9 @@ async def test_the_servers_memory_is_not_taken_for_the_workers(worker: ThreadWor
 
 
 @supported
-async def test_code_that_cannot_be_stopped_is_reported_as_still_running(executor: InterpreterExecutor) -> None:
+async def test_code_that_cannot_be_stopped_is_reported_as_still_running(
+    executor: InterpreterExecutor, caplog: pytest.LogCaptureFixture
+) -> None:
     cell = await open_cell(executor, deadline_seconds=0.2)
     with pytest.raises(WorkerLost, match=r"did not stop .*after 0\.2 seconds.* still runs in the server"):
         await cell.run("import time\ntime.sleep(4)")
@@ -120,6 +122,7 @@ async def test_code_that_cannot_be_stopped_is_reported_as_still_running(executor
     await cell.worker.close()
     assert thread_of(cell).is_alive()
     await until(lambda: not thread_of(cell).is_alive())  # the interpreter is given back when its code ends
+    assert {record.levelname for record in caplog.records} == {"WARNING"}
 
 
 @supported
@@ -197,5 +200,6 @@ import own, folder.inner
 from . import sibling
 """
     wanted = ["catboost.core", "lightgbm", "lightgbm.LGBMClassifier", "lxml.etree", "shap", "xgboost"]
-    assert imports.needed(Workspace({}, tmp_path), code) == wanted
-    assert imports.needed(Workspace({}, tmp_path), "this is not Python") == []
+    needs = imports.needed(Workspace({}, tmp_path), code)
+    assert needs == {"modules": wanted, "own": ["folder", "own"]}
+    assert imports.needed(Workspace({}, tmp_path), "this is not Python") == {"modules": [], "own": []}
