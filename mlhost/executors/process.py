@@ -104,6 +104,9 @@ class ProcessWorker(CallingWorker):
             self._number = forked.number
             self._meter = Meter(self._settings.cpu_seconds, forked, mark)
             self._first_look_seconds = self._meter.first_look_seconds
+        except BaseException:
+            self._on_exit("it never started")
+            raise
         finally:
             theirs.close()
             os.close(self._inlet.writer)

@@ -54,7 +54,8 @@ class Reserve:
         """End all workers."""
         if self._refilling is not None:
             self._refilling.cancel()
-        await asyncio.gather(*self._burying)
+            await asyncio.wait([self._refilling])
+        await asyncio.gather(*(worker.close(force=True) for worker in self._spare), *self._burying)
         await asyncio.gather(*(executor.close() for executor in self._executors.values()))
 
     def count(self) -> int:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from mlhost.errors import Busy, Unavailable
+from mlhost.executors.forking import ProcessSettings
 from mlhost.executors.inline import InlineExecutor
 from mlhost.executors.process import ProcessExecutor
 from mlhost.executors.reserve import Reserve
@@ -126,6 +127,17 @@ async def test_a_spare_worker_that_died_leaves_no_folder(tmp_path: Path) -> None
     await until(lambda: len(list(tmp_path.iterdir())) == 2)  # its own and the new spare one's
     await worker.close()
     await reserve.close()
+
+
+async def test_the_end_leaves_no_folder_of_a_spare_worker_or_of_one_that_is_starting(tmp_path: Path) -> None:
+    for milliseconds in range(0, 30, 5):
+        executor = ProcessExecutor(tmp_path, ProcessSettings())
+        reserve = Reserve({"process": executor}, 3, 10)
+        reserve.fill()
+        await until(lambda reserve=reserve: reserve._spare)
+        await asyncio.sleep(milliseconds / 1000)
+        await reserve.close()
+        assert not list(tmp_path.iterdir())
 
 
 async def test_a_spare_worker_that_does_not_start_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
