@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Mapping
 
 from mlhost.config import Placement
-from mlhost.errors import Busy, MlhostError
+from mlhost.errors import Busy, MlhostError, Unavailable
 from mlhost.executors import Executor, Worker
 
 log = logging.getLogger(__name__)
@@ -42,7 +42,10 @@ class Reserve:
             self._refilling = asyncio.get_running_loop().create_task(self._refill())
 
     async def open(self, placement: Placement, *, deadline_seconds: float, deadline_setting: str = "") -> Worker:
-        """A worker, from the reserve if there is one; Busy when there are as many as may be."""
+        """A worker, from the reserve if there is one; Busy when there are as many as may be.
+
+        Unavailable if the system does not let one start.
+        """
         if placement != self._spare_in:
             return await self._start(placement, deadline_seconds, deadline_setting)
         worker = self._take_spare() or await self._start(placement)
@@ -88,6 +91,8 @@ class Reserve:
             worker = await self._executors[placement].open(
                 deadline_seconds=deadline_seconds, deadline_setting=deadline_setting
             )
+        except OSError as fault:  # no descriptors or no room is left
+            raise Unavailable(f"No worker can be started: {fault}") from fault
         finally:
             self._starting -= 1
         self._living.append(worker)

@@ -149,13 +149,15 @@ class ThreadWorker(CallingWorker):
         """Start the thread and wait until the workspace is its own."""
         self._inlet = Inlet(self.console)
         listener = Listener(self._on_ready, self._on_answer, self._on_end)
-        thread = make(self._folder, self._inlet.writer, listener)
+        thread: WorkspaceThread | None = None
         try:
+            thread = make(self._folder, self._inlet.writer, listener)
             await thread.connect()
             thread.start()
         except BaseException as fault:
             os.close(self._inlet.writer)
-            thread.dismiss()
+            if thread is not None:
+                thread.dismiss()
             if isinstance(fault, (RuntimeError, OSError)):
                 raise Unavailable(f"No thread can be started: {fault}") from None
             raise

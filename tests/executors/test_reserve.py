@@ -1,10 +1,14 @@
 """The reserve: spare workers, and a bound that holds."""
 
 import asyncio
+import errno
+import gc
+import os
 from pathlib import Path
 
 import pytest
 
+from mlhost.config import Placement
 from mlhost.errors import Busy, Unavailable
 from mlhost.executors.forking import ProcessSettings
 from mlhost.executors.inline import InlineExecutor
@@ -126,6 +130,31 @@ async def test_a_spare_worker_that_died_leaves_no_folder(tmp_path: Path) -> None
     worker = await reserve.open("inline", deadline_seconds=1)
     await until(lambda: len(list(tmp_path.iterdir())) == 2)  # its own and the new spare one's
     await worker.close()
+    await reserve.close()
+
+
+@pytest.mark.parametrize("placement", ["process", "inline"])
+async def test_a_server_that_has_no_descriptor_left_says_so_and_loses_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, placement: Placement
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    executors = {"process": ProcessExecutor(tmp_path, ProcessSettings()), "inline": InlineExecutor(tmp_path)}
+    reserve = Reserve(executors, 0, 1)  # type: ignore[arg-type]
+    if placement == "process":
+        await executors["process"].start()  # type: ignore[attr-defined]
+    for broken in ("mlhost.executors.console.os.pipe", "mlhost.executors.threads.threading.Thread.start"):
+        before = len(os.listdir("/proc/self/fd"))
+        with monkeypatch.context() as patch:
+            patch.setattr(broken, refuse)
+            if placement == "process" and broken.endswith("start"):
+                patch.setattr("mlhost.executors.process.socket.socketpair", refuse)
+            with pytest.raises(Unavailable, match="Too many open files"):
+                await reserve.open(placement, deadline_seconds=1)
+        gc.collect()
+        assert len(os.listdir("/proc/self/fd")) == before
+        assert not list(tmp_path.iterdir())
     await reserve.close()
 
 
