@@ -33,6 +33,10 @@ class Worker(Protocol):
         """ "" while the worker lives, else how it died, in words."""
 
     @property
+    def lingers(self) -> bool:
+        """Whether its code runs on in the server although the worker is lost."""
+
+    @property
     def busy(self) -> bool:
         """Whether a call is running."""
 

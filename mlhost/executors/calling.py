@@ -45,6 +45,11 @@ class CallingWorker(ABC):
         self._timers: list[asyncio.TimerHandle] = []
 
     @property
+    def lingers(self) -> bool:
+        """Whether its code runs on in the server although the worker is lost."""
+        return False
+
+    @property
     def busy(self) -> bool:
         """Whether a call is running."""
         return self._pending is not None

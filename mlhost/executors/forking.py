@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import logging
 import os
@@ -106,7 +107,10 @@ class Template:
         descriptors: tuple[int, int],
         on_exit: OnExit,
     ) -> Forked:
-        """Fork a worker that gets the two descriptors; Unavailable if that cannot be."""
+        """Fork a worker that gets the two descriptors; Unavailable if that cannot be.
+
+        When this raises there is no worker, or none for long, and `on_exit` is never told.
+        """
         try:
             async with asyncio.timeout(TEMPLATE_SECONDS):
                 await asyncio.shield(self._ready)
@@ -120,11 +124,13 @@ class Template:
             async with asyncio.timeout(FORK_SECONDS):
                 pid = await forked
         except TimeoutError:
+            self._exits.pop(number, None)
             self._process.kill()  # it hangs: the next worker is forked from a new one
             raise Unavailable(f"The template process did not fork a worker within {FORK_SECONDS:g} s.") from None
         except BaseException:
+            with contextlib.suppress(Unavailable):  # the template is gone, and all workers with it
+                self.signal(number, signal.SIGKILL)  # should it be forked all the same
             self._exits.pop(number, None)
-            self.signal(number, signal.SIGKILL)
             raise
         finally:
             self._forks.pop(number, None)

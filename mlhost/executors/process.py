@@ -97,19 +97,22 @@ class ProcessWorker(CallingWorker):
 
     async def start(self, template: Template) -> None:
         """Have the template fork the process and connect to it."""
-        ours, theirs = socket.socketpair()
         self._inlet = Inlet(self.console)
         try:
             self._template = template
-            await self._channel.connect(ours)
-            mark = new_mark()
-            spec = {"folder": str(self._folder), "limits": self._settings.limits(), "mark": mark}
-            forked = await template.fork(spec, (theirs.fileno(), self._inlet.writer), self._on_exit)
+            ours, theirs = socket.socketpair()
+            with theirs:
+                await self._channel.connect(ours)
+                mark = new_mark()
+                spec = {"folder": str(self._folder), "limits": self._settings.limits(), "mark": mark}
+                forked = await template.fork(spec, (theirs.fileno(), self._inlet.writer), self._on_exit)
             self._number = forked.number
             self._meter = Meter(self._settings.cpu_seconds, forked, mark)
             self._first_look_seconds = self._meter.first_look_seconds
+        except BaseException:
+            self._on_exit("it never started")
+            raise
         finally:
-            theirs.close()
             os.close(self._inlet.writer)
 
     async def close(self, *, force: bool = False) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from time import monotonic
 
 from mlhost.config import Placement
-from mlhost.errors import Busy, MlhostError
+from mlhost.errors import Busy, MlhostError, Unavailable
 from mlhost.executors import Executor, Worker
 
 log = logging.getLogger(__name__)
@@ -36,6 +36,7 @@ class Reserve:
         self._living: list[Worker] = []  # spare or given out
         self._starting = 0
         self._refilling: asyncio.Task[None] | None = None
+        self._burying: set[asyncio.Task[None]] = set()
         self._end_one: Callable[[], Awaitable[None] | None] = _nobody
 
     def take_from(self, end_one: Callable[[], Awaitable[None] | None]) -> None:
@@ -48,7 +49,10 @@ class Reserve:
             self._refilling = asyncio.get_running_loop().create_task(self._refill())
 
     async def open(self, placement: Placement, *, deadline_seconds: float, deadline_setting: str = "") -> Worker:
-        """A worker, from the reserve if there is one; Busy when there are as many as may be."""
+        """A worker, from the reserve if there is one; Busy when there are as many as may be.
+
+        Unavailable if the system does not let one start.
+        """
         if placement != self._spare_in:
             return await self._start(placement, deadline_seconds, deadline_setting)
         worker = self._take_spare() or await self._start(placement)
@@ -60,11 +64,13 @@ class Reserve:
         """End all workers."""
         if self._refilling is not None:
             self._refilling.cancel()
+            await asyncio.wait([self._refilling])
+        await asyncio.gather(*(worker.close(force=True) for worker in self._spare), *self._burying)
         await asyncio.gather(*(executor.close() for executor in self._executors.values()))
 
     def count(self) -> int:
-        """How many live or are being started."""
-        self._living = [worker for worker in self._living if not worker.lost]
+        """How many live, are being started, or were given up while their code runs on in the server."""
+        self._living = [worker for worker in self._living if not worker.lost or worker.lingers]
         return len(self._living) + self._starting
 
     def _take_spare(self) -> Worker | None:
@@ -72,6 +78,9 @@ class Reserve:
             worker = self._spare.popleft()
             if not worker.lost:
                 return worker
+            task = asyncio.get_running_loop().create_task(worker.close(force=True))  # its folder is still there
+            self._burying.add(task)
+            task.add_done_callback(self._burying.discard)
         return None
 
     async def _start(self, placement: Placement, deadline_seconds: float = 0, deadline_setting: str = "") -> Worker:
@@ -81,6 +90,8 @@ class Reserve:
             worker = await self._executors[placement].open(
                 deadline_seconds=deadline_seconds, deadline_setting=deadline_setting
             )
+        except OSError as fault:  # no descriptors or no room is left
+            raise Unavailable(f"No worker can be started: {fault}") from fault
         finally:
             self._starting -= 1
         self._living.append(worker)
@@ -89,7 +100,9 @@ class Reserve:
     async def _make_room(self) -> None:
         latest = monotonic() + ROOM_SECONDS
         while self.count() >= self._most:
-            if (ending := self._end_one()) is not None:
+            if (spare := self._take_spare()) is not None:  # of another placement: else it would have been taken
+                await spare.close(force=True)
+            elif (ending := self._end_one()) is not None:
                 await ending
             elif monotonic() < latest:
                 await asyncio.sleep(ROOM_SECONDS / 10)
