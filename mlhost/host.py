@@ -12,6 +12,7 @@ from pathlib import Path
 
 from mlhost.auth.passwords import Passwords, generate
 from mlhost.auth.principal import Role
+from mlhost.auth.roles import GroupRoles
 from mlhost.auth.tokens import Lifetimes, Tokens
 from mlhost.auth.users import Users
 from mlhost.batches import Batches, BatchLimits
@@ -87,8 +88,9 @@ async def open_host(config: Config, folder: DataFolder, passwords: Passwords | N
 
         passwords = passwords or Passwords()
         stack.callback(passwords.close)
-        users = Users(store, passwords)
+        users = Users(store, passwords, group_roles(config))
         tokens = Tokens(store, users, folder.key("tokens"), _lifetimes(config))
+        await tokens.load()
 
         sessions = Sessions(reserve, placements, refusals, _session_limits(config))
         stack.push_async_callback(sessions.close_all)
@@ -125,6 +127,12 @@ async def open_host(config: Config, folder: DataFolder, passwords: Passwords | N
             pools,
             batches,
         )
+
+
+def group_roles(config: Config) -> GroupRoles:
+    """The groups that have a role, as set."""
+    auth = config.auth
+    return GroupRoles(auth.owner_groups, auth.contributor_groups, auth.reader_groups)
 
 
 @dataclass(frozen=True, slots=True)
