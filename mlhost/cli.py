@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import click
 import platformdirs
 
-from mlhost import __version__, codegen, demo, doctor, logs
+from mlhost import __version__, codegen, demo, doctor, logs, remote
 from mlhost.auth.passwords import Passwords
 from mlhost.auth.principal import Role
 from mlhost.auth.users import Users
@@ -226,6 +226,9 @@ def _with_users(
             raise NotFound(f"There is no data folder {path}; start the server once, or name another with --data.")
         with DataFolder.open(path) as folder:
             return _run(work(folder))
+
+
+main.add_command(remote.token)
 
 
 # --- looking after a server ----------------------------------------------------------------------------------------

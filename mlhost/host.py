@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mlhost.auth.passwords import Passwords, generate
+from mlhost.auth.personal import PersonalTokens
 from mlhost.auth.principal import Role
 from mlhost.auth.roles import GroupRoles
 from mlhost.auth.tokens import Lifetimes, Tokens
@@ -54,6 +55,7 @@ class Host:
     canary: Canary
     users: Users
     tokens: Tokens
+    personal: PersonalTokens
     sessions: Sessions
     snapshots: Snapshots
     services: Services
@@ -91,6 +93,7 @@ async def open_host(config: Config, folder: DataFolder, passwords: Passwords | N
         users = Users(store, passwords, group_roles(config))
         tokens = Tokens(store, users, folder.key("tokens"), _lifetimes(config))
         await tokens.load()
+        personal = PersonalTokens(store, users, tokens.known)
 
         sessions = Sessions(reserve, placements, refusals, _session_limits(config))
         stack.push_async_callback(sessions.close_all)
@@ -121,6 +124,7 @@ async def open_host(config: Config, folder: DataFolder, passwords: Passwords | N
             canary,
             users,
             tokens,
+            personal,
             sessions,
             snapshots,
             services,

@@ -30,6 +30,9 @@ Route = tuple[str, str]
 # The status each gets: none (a user without a role), Reader, Contributor whose thing it is, another one, Owner.
 TABLE: dict[Route, tuple[int, int, int, int, int]] = {
     ("GET", "/status"): (403, 200, 200, 200, 200),
+    ("GET", "/tokens"): (403, 200, 200, 200, 200),
+    ("POST", "/tokens"): (403, 201, 201, 201, 201),
+    ("DELETE", "/tokens/{tokenId}"): (403, 404, 200, 404, 404),
     ("GET", "/sessions"): (403, 200, 200, 200, 200),
     ("POST", "/sessions"): (403, 403, 201, 201, 201),
     ("DELETE", "/sessions/{id}"): (403, 403, 200, 404, 404),
@@ -93,6 +96,7 @@ PUBLICATION = {
     "outputFileNames": ["made.txt"],
 }
 BODIES: dict[Route, Any] = {
+    ("POST", "/tokens"): {"name": "matrix", "scope": "all"},
     ("POST", "/sessions"): {"runtimeType": "Python"},
     ("POST", "/sessions/{id}/execute"): {"code": "1"},
     ("POST", "/sessions/{id}/snapshot"): {"name": None},
@@ -141,6 +145,9 @@ class Things:
         elif "{name}" in path:
             values |= {"name": f"matrix-{new_id()}", "version": "1"}
             await self.carol("POST", f"/services/{values['name']}/1", 201, PUBLICATION)
+        if "{tokenId}" in path:
+            made = await self.carol("POST", "/tokens", 201, {"name": "matrix", "scope": "all"})
+            values["tokenId"] = made["id"]
         if "{executionId}" in path:
             values["executionId"] = await self._batch(f"/api/{values['name']}/1/batch")
         return re.sub(r"\{(\w+)\}", lambda found: values[found[1]], path)
@@ -150,6 +157,9 @@ class Things:
         for api in (self.carol, *others):
             for session in await api("GET", "/sessions"):
                 await api("DELETE", f"/sessions/{session['id']}/force")
+            for token in await api("GET", "/tokens"):
+                if token["name"] == "matrix":
+                    await api("DELETE", f"/tokens/{token['id']}")
         for service in await self.carol("GET", "/services"):
             if service["versionPublishedBy"] == "carol":
                 await self.carol("DELETE", f"/services/{service['name']}/{service['version']}")
@@ -200,6 +210,32 @@ async def test_each_role_gets_what_the_table_says(callers: tuple[Api, ...], rout
         given.append(await status(caller, route, await things.filled(route[1]), caller.token))
         await things.tidy(*callers[1:])
     assert tuple(given) == TABLE[route]
+
+
+@pytest.fixture(scope="module")
+async def personal(callers: tuple[Api, ...]) -> dict[str, str]:
+    """Personal access tokens: of admin for each purpose, and of rita for more than she may do."""
+    wanted = [("admin", 4, "all"), ("admin", 4, "publish"), ("admin", 4, "consume:one"), ("rita", 1, "publish")]
+    return {
+        f"{owner} {scope}": (await callers[at]("POST", "/tokens", 201, {"name": f"matrix {scope}", "scope": scope}))[
+            "token"
+        ]
+        for owner, at, scope in wanted
+    }
+
+
+@pytest.mark.parametrize("route", TABLE, ids=" ".join)
+async def test_a_personal_token_opens_no_more_than_its_scope_and_its_owner_s_role(
+    callers: tuple[Api, ...], personal: dict[str, str], route: Route
+) -> None:
+    things, given = Things(callers[2]), {}
+    for kind, token in personal.items():
+        given[kind] = await status(callers[4], route, await things.filled(route[1]), token)
+        await things.tidy(callers[1], callers[4])
+    _, reader, _, other, owner = TABLE[route]
+    if route[1].startswith("/tokens"):
+        reader = other = owner = 403
+    assert given == {"admin all": owner, "admin publish": other, "admin consume:one": 403, "rita publish": reader}
 
 
 @pytest.mark.parametrize("route", OPEN, ids=" ".join)
