@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import click
 import platformdirs
 
-from mlhost import __version__, codegen, demo, doctor, logs
+from mlhost import __version__, codegen, demo, doctor, logs, remote
 from mlhost.auth.passwords import Passwords
 from mlhost.auth.principal import Role
 from mlhost.auth.users import Users
@@ -134,13 +134,18 @@ def user() -> None:
 
 @user.command("add")
 @click.argument("name")
-@click.option("--role", default="Contributor", show_default=True, help="Owner, Contributor, Reader or None.")
+@click.option(
+    "--role",
+    default="Contributor",
+    show_default=True,
+    help="Owner, Contributor, Reader or None; Default leaves it to groups and the default rule.",
+)
 @click.password_option(help="Asked for if not given.")
 @data_option
 @config_option
 def user_add(name: str, role: str, password: str, data: str | None, config_file: Path | None) -> None:
     """Add a user."""
-    _with_users(data, config_file, lambda users: users.add(name, password, Role.of(role)))
+    _with_users(data, config_file, lambda users: users.add(name, password, _role(role)))
     click.echo(f"{name} was added.")
 
 
@@ -148,9 +153,9 @@ def user_add(name: str, role: str, password: str, data: str | None, config_file:
 @data_option
 @config_option
 def user_list(data: str | None, config_file: Path | None) -> None:
-    """List the users and their roles."""
+    """List the users, their roles and their groups."""
     for each in _with_users(data, config_file, Users.list):
-        click.echo(f"{each.name}\t{each.role.title}")
+        click.echo("\t".join([each.name, _title(each.role), *each.groups]))
 
 
 @user.command("passwd")
@@ -170,9 +175,38 @@ def user_passwd(name: str, password: str, data: str | None, config_file: Path | 
 @data_option
 @config_option
 def user_role(name: str, role: str, data: str | None, config_file: Path | None) -> None:
-    """Change a user's role; their tokens end."""
-    _with_users(data, config_file, lambda users: users.set_role(name, Role.of(role)))
-    click.echo(f"{name} is now {Role.of(role).title}.")
+    """Change a user's role; their tokens end. Default takes it away: groups or the default rule decide."""
+    _with_users(data, config_file, lambda users: users.set_role(name, _role(role)))
+    click.echo(f"{name} is now {_title(_role(role))}.")
+
+
+@user.command("groups")
+@click.argument("name")
+@click.argument("groups", nargs=-1, metavar="[GROUP]...")
+@data_option
+@config_option
+def user_groups(name: str, groups: tuple[str, ...], data: str | None, config_file: Path | None) -> None:
+    """Put a user into groups, and out of all others; auth.owner_groups and its like say what these may do."""
+    _with_users(data, config_file, lambda users: users.set_groups(name, groups))
+    click.echo(f"{name} is in {', '.join(groups) or 'no group'}.")
+
+
+@user.command("revoke")
+@click.argument("name")
+@data_option
+@config_option
+def user_revoke(name: str, data: str | None, config_file: Path | None) -> None:
+    """End every token of a user, personal access tokens included."""
+    _with_users(data, config_file, lambda users: users.revoke(name))
+    click.echo(f"Every token of {name} has ended.")
+
+
+def _role(title: str) -> Role | None:
+    return None if title.lower() == "default" else Role.of(title)
+
+
+def _title(role: Role | None) -> str:
+    return "Default" if role is None else role.title
 
 
 def _with_users(
@@ -192,6 +226,9 @@ def _with_users(
             raise NotFound(f"There is no data folder {path}; start the server once, or name another with --data.")
         with DataFolder.open(path) as folder:
             return _run(work(folder))
+
+
+main.add_command(remote.token)
 
 
 # --- looking after a server ----------------------------------------------------------------------------------------

@@ -62,7 +62,7 @@ class Server:
 
 @dataclass(frozen=True, slots=True)
 class Auth:
-    """How long tokens live."""
+    """How long tokens live, and which groups have which role."""
 
     access_seconds: WholeSeconds = setting(3600, "Seconds an access token is good for (1 hour).")
     refresh_idle_seconds: WholeSeconds = setting(
@@ -71,6 +71,9 @@ class Auth:
     refresh_max_seconds: WholeSeconds = setting(
         7_776_000, "Seconds after which one must sign in again, refreshed or not (90 days)."
     )
+    owner_groups: Texts = setting((), "Groups whose members are Owners.")
+    contributor_groups: Texts = setting((), "Groups whose members are Contributors.")
+    reader_groups: Texts = setting((), "Groups whose members are Readers.")
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mlhost.auth.passwords import Passwords, generate
+from mlhost.auth.personal import PersonalTokens
 from mlhost.auth.principal import Role
+from mlhost.auth.roles import GroupRoles
 from mlhost.auth.tokens import Lifetimes, Tokens
 from mlhost.auth.users import Users
 from mlhost.batches import Batches, BatchLimits
@@ -53,6 +55,7 @@ class Host:
     canary: Canary
     users: Users
     tokens: Tokens
+    personal: PersonalTokens
     sessions: Sessions
     snapshots: Snapshots
     services: Services
@@ -87,8 +90,10 @@ async def open_host(config: Config, folder: DataFolder, passwords: Passwords | N
 
         passwords = passwords or Passwords()
         stack.callback(passwords.close)
-        users = Users(store, passwords)
+        users = Users(store, passwords, group_roles(config))
         tokens = Tokens(store, users, folder.key("tokens"), _lifetimes(config))
+        await tokens.load()
+        personal = PersonalTokens(store, users, tokens.known)
 
         sessions = Sessions(reserve, placements, refusals, _session_limits(config))
         stack.push_async_callback(sessions.close_all)
@@ -120,12 +125,19 @@ async def open_host(config: Config, folder: DataFolder, passwords: Passwords | N
             canary,
             users,
             tokens,
+            personal,
             sessions,
             snapshots,
             services,
             pools,
             batches,
         )
+
+
+def group_roles(config: Config) -> GroupRoles:
+    """The groups that have a role, as set."""
+    auth = config.auth
+    return GroupRoles(auth.owner_groups, auth.contributor_groups, auth.reader_groups)
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ FLOORS = [
     {"pools", "batches"},
     {"host"},
     {"http"},
-    {"demo", "doctor"},
+    {"demo", "doctor", "remote"},
     {"cli"},
     {"__main__"},
 ]

@@ -1,52 +1,72 @@
 """Tokens: a JWT to show with every request, and an opaque one to renew it (contract sections 1.1 and 8).
 
 Each login is a grant kept on the server. An access token is good only while its grant names it, so renewing or
-revoking ends the paired access token at once, whatever its signature and expiry say. Checked tokens are remembered in
-a bounded table that renewing and revoking edit: looking one up costs a microsecond, verifying one fifty.
+revoking ends the paired access token at once, whatever its signature and expiry say.
+
+A refresh token is good once. Used again, it ends the whole grant, since one of the two who had it is a thief (RFC 9700
+section 4.14.2), but for an answer that was lost: within ten seconds the same pair is given again, as long as nobody
+used it. Its successor is derived from it with the server's key, so that only hashes need to be kept.
 """
 
 from __future__ import annotations
 
-import secrets
+import hmac
+import logging
+import sqlite3
 from base64 import b64encode
+from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import sha256
+from secrets import token_bytes
 from time import time
 from typing import Any
 
+import aiosqlite
 from joserfc import jwt
 from joserfc.errors import JoseError
-from joserfc.jwk import OctKey
+from joserfc.jwk import GuestProtocol, OctKey
 
-from mlhost.auth.principal import Principal, Role
-from mlhost.auth.users import Users
+from mlhost.auth.keys import Keys, SigningKey
+from mlhost.auth.known import Known
+from mlhost.auth.principal import Principal
+from mlhost.auth.users import GIVEN, Users
 from mlhost.errors import Unauthenticated
 from mlhost.names import new_id
 from mlhost.store import Store
 
+log = logging.getLogger(__name__)
+
 ALGORITHM = "HS256"  # one party signs and verifies
-ISSUER = "mlhost"
+KIND = "at+jwt"  # RFC 9068
+ISSUER = AUDIENCE = "mlhost"
 LEEWAY_SECONDS = 30  # allowed between clocks
+GRACE_SECONDS = 10  # in which a renewal whose answer was lost may be repeated
 REFRESH_BYTES = 48  # of randomness
 MAX_TOKEN_LENGTH = 4096  # characters; longer ones are not even looked at
-MAX_REMEMBERED = 10_000  # checked tokens
 
 INSERT = """
-insert into grants (id, user, access_id, refresh_hash, created_at, refreshed_at)
-values (:id, :user, :access_id, :refresh_hash, :created_at, :refreshed_at)
+insert into grants (id, user, client, access_id, created_at, refreshed_at)
+values (:id, :user, :client, :access_id, :now, :now)
 """
 FIND = """
-select * from grants where refresh_hash = :hash and created_at >= :oldest and refreshed_at >= :idle
+select grants.*, refreshes.retired_at,
+    exists (select 1 from refreshes where hash = :successor and retired_at is null) as successor_is_unused
+from refreshes join grants on grants.id = refreshes.grant_id
+where refreshes.hash = :hash and grants.client = :client and created_at >= :oldest and refreshed_at >= :idle
 """
-CHECK = """
-select users.name, users.role from grants join users on users.name = grants.user
+CHECK = f"""
+select users.name, users.role, users.groups, ({GIVEN}) as given, grants.client
+from grants join users on users.name = grants.user
 where grants.id = ? and grants.access_id = ?
-"""
+"""  # noqa: S608
 SWEEP = """
 delete from grants where created_at < :oldest or refreshed_at < :idle
 """
 RENEW = """
-update grants set access_id = :access_id, refresh_hash = :refresh_hash, refreshed_at = :refreshed_at where id = :id
+update grants set access_id = :access_id, refreshed_at = :now where id = :id
+"""
+END = """
+delete from grants where id in (select grant_id from refreshes where hash = ?) returning id
 """
 
 
@@ -69,108 +89,133 @@ class TokenPair:
     expires_on: int  # seconds since the epoch
 
 
-@dataclass(frozen=True, slots=True)
-class _Known:
-    who: Principal
-    grant: str
-    expires_on: float
-
-
 class Tokens:
-    """Issues, renews, revokes and checks tokens."""
+    """Issues, renews, revokes and checks tokens; `load` comes first."""
 
-    def __init__(self, store: Store, users: Users, key: bytes, lifetimes: Lifetimes) -> None:
+    def __init__(
+        self, store: Store, users: Users, master: bytes, lifetimes: Lifetimes, *, clock: Callable[[], float] = time
+    ) -> None:
         self._store = store
         self._users = users
-        self._key = OctKey.import_key(key)
+        self._clock = clock
         self._lifetimes = lifetimes
-        self._known: dict[str, _Known] = {}
-        self._users_seen = users.changes
-        self._ended = 0  # how many grants were renewed or revoked
+        self._refresh_key = hmac.digest(master, b"refresh", "sha256")
+        self._keys = Keys(store, master, lifetimes.access_seconds, clock)
+        self.known = Known(users, clock)
 
-    async def issue(self, who: Principal) -> TokenPair:
-        """A new grant and its first pair."""
-        now = time()
-        pair, record = self._new_pair(new_id(), who.name, now)
+    async def load(self) -> None:
+        """Get ready to check what an earlier run has signed."""
+        await self._keys.load()
+
+    async def issue(self, who: Principal, client: str = "") -> TokenPair:
+        """A new grant and its first pair; `client` is who asks on the user's behalf, "" the user themselves."""
+        now, key = self._clock(), await self._keys.current()
+        refresh = b64encode(token_bytes(REFRESH_BYTES)).decode()
+        grant: dict[str, Any] = {"id": new_id(), "user": who.name, "client": client, "access_id": new_id(), "now": now}
         async with self._store.write() as db:
-            await db.execute(INSERT, record | {"user": who.name, "created_at": now})
+            await db.execute(INSERT, grant)
+            await _keep(db, refresh, grant["id"])
             await db.execute(SWEEP, self._bounds(now))
-        return pair
+        return self._pair(key, grant, refresh, now)
 
-    async def renew(self, refresh: str) -> TokenPair:
+    async def renew(self, refresh: str, client: str = "") -> TokenPair:
         """Exchange a refresh token for a new pair; both old tokens end. Unauthenticated if it does not hold."""
-        now = time()
+        now, key = self._clock(), await self._keys.current()
+        successor = self._successor(refresh)
+        wanted = {"hash": _hash(refresh), "successor": _hash(successor), "client": client}
         async with self._store.write() as db:
-            rows = await db.execute_fetchall(FIND, {"hash": _hash(refresh)} | self._bounds(now))
-            grant = next(iter(rows), None)
+            grant = await _first(db, FIND, wanted | self._bounds(now))
             if grant is None:
                 raise Unauthenticated("invalid or expired refresh token")
-            pair, record = self._new_pair(grant["id"], grant["user"], now)
-            await db.execute(RENEW, record)
-        self._forget(grant["id"])
-        return pair
+            renewed = await self._advance(db, grant, refresh, successor, now)
+        self.known.forget(grant["id"])
+        if renewed is None:
+            log.warning("a refresh token of %s was used twice; its grant has ended", grant["user"])
+            raise Unauthenticated("This refresh token was used before, so its login has ended; log in again.")
+        return self._pair(key, renewed, successor, renewed["now"])
 
     async def revoke(self, refresh: str) -> None:
-        """End the grant of a refresh token, and with it the paired access token."""
+        """End the grant of a refresh token, and with it the paired access token; one that was used does it too."""
         async with self._store.write() as db:
-            query = "delete from grants where refresh_hash = ? returning id"
-            ended = list(await db.execute_fetchall(query, (_hash(refresh),)))
-        if not ended:
+            ended = await _first(db, END, (_hash(refresh),))
+        if ended is None:
             raise Unauthenticated("invalid or expired refresh token")
-        self._forget(ended[0]["id"])
+        self.known.forget(ended["id"])
 
-    def remembered(self, access: str) -> Principal | None:
-        """Who a token checked before belongs to; None if it must be checked."""
-        if self._users.changes != self._users_seen:
-            self._known.clear()
-            self._users_seen = self._users.changes
-        known = self._known.get(access)
-        return known.who if known is not None and known.expires_on > time() else None
+    async def revoke_access(self, access: str) -> None:
+        """End the grant of an access token; Unauthenticated if it does not hold."""
+        claims = self._verified(access)
+        async with self._store.write() as db:
+            await db.execute("delete from grants where id = ? and access_id = ?", (claims["sid"], claims["jti"]))
+        self.known.forget(claims["sid"])
+
+    def remembered(self, token: str) -> Principal | None:
+        """Who a token checked before belongs to, personal ones included; None if it must be checked."""
+        return self.known.get(token)
 
     async def check(self, access: str) -> Principal:
         """Who an access token belongs to: signature, expiry and grant hold, and the user exists; Unauthenticated."""
-        claims = self._verified(access)
-        ended, changes = self._ended, self._users.changes
+        claims, mark = self._verified(access), self.known.mark()
         row = await self._store.read_one(CHECK, (claims["sid"], claims["jti"]))
         if row is None:
             raise Unauthenticated("The token has been renewed or revoked; log in again.")
-        who = Principal(row["name"], Role.of(row["role"]))
-        if (ended, changes) == (self._ended, self._users.changes):  # else it may have ended while we looked
-            if len(self._known) >= MAX_REMEMBERED:
-                self._known.pop(next(iter(self._known)))
-            self._known[access] = _Known(who, claims["sid"], claims["exp"])
+        who = Principal(row["name"], self._users.role(row))
+        self.known.remember(access, who, claims["sid"], claims["exp"], mark)
         return who
+
+    # --- how -------------------------------------------------------------------------------------------------------
+
+    async def _advance(
+        self, db: aiosqlite.Connection, grant: sqlite3.Row, refresh: str, successor: str, now: float
+    ) -> dict[str, Any] | None:
+        """The grant after the renewal, or None if it ended because its token was used before."""
+        if grant["retired_at"] is None:
+            renewed = dict(grant) | {"access_id": new_id(), "now": now}
+            await db.execute("update refreshes set retired_at = ? where hash = ?", (now, _hash(refresh)))
+            await _keep(db, successor, grant["id"])
+            await db.execute(RENEW, {name: renewed[name] for name in ("id", "access_id", "now")})
+            return renewed
+        if grant["successor_is_unused"] and now - grant["retired_at"] <= GRACE_SECONDS:
+            return dict(grant) | {"now": grant["refreshed_at"]}
+        await db.execute("delete from grants where id = ?", (grant["id"],))
+        return None
 
     def _verified(self, access: str) -> dict[str, Any]:
         if len(access) > MAX_TOKEN_LENGTH:
             raise Unauthenticated("The token is too long.")
         try:
-            claims: dict[str, Any] = jwt.decode(access, self._key, algorithms=[ALGORITHM]).claims
-            _RULES.validate(claims)
+            token = jwt.decode(access, self._key_of, algorithms=[ALGORITHM])
+            _rules(int(self._clock())).validate(token.claims)
         except (JoseError, ValueError) as fault:
             raise Unauthenticated(f"The token does not hold: {fault}") from None
-        return claims
+        return token.claims
 
-    def _new_pair(self, grant: str, user: str, now: float) -> tuple[TokenPair, dict[str, Any]]:
-        access_id, refresh = new_id(), b64encode(secrets.token_bytes(REFRESH_BYTES)).decode()
+    def _key_of(self, token: GuestProtocol) -> OctKey:
+        """The key a token names; never one it brings along (`jwk`, `jku`, `x5u`)."""
+        header = token.headers()
+        key = self._keys.find(header.get("kid")) if header.get("typ") == KIND else None
+        if key is None:
+            raise ValueError("its key or its type is unknown")
+        return key.secret
+
+    def _pair(self, key: SigningKey, grant: dict[str, Any], refresh: str, now: float) -> TokenPair:
+        """The pair of a grant made or renewed at `now`; the same for the same moment."""
         expires_on = int(now) + self._lifetimes.access_seconds
         claims = {
             "iss": ISSUER,
-            "sub": user,
-            "sid": grant,
-            "jti": access_id,
+            "aud": AUDIENCE,
+            "sub": grant["user"],
+            "sid": grant["id"],
+            "jti": grant["access_id"],
             "iat": int(now),
             "exp": expires_on,
         }
-        access = jwt.encode({"alg": ALGORITHM, "typ": "at+jwt"}, claims, self._key)
-        pair = TokenPair(access, refresh, self._lifetimes.access_seconds, expires_on)
-        record = {"id": grant, "access_id": access_id, "refresh_hash": _hash(refresh), "refreshed_at": now}
-        return pair, record
+        access = jwt.encode({"alg": ALGORITHM, "typ": KIND, "kid": key.id}, claims, key.secret)
+        return TokenPair(access, refresh, self._lifetimes.access_seconds, expires_on)
 
-    def _forget(self, grant: str) -> None:
-        self._ended += 1
-        for token in [token for token, known in self._known.items() if known.grant == grant]:
-            del self._known[token]
+    def _successor(self, refresh: str) -> str:
+        digest = hmac.digest(self._refresh_key, refresh.encode("utf-8", "surrogatepass"), "sha512")
+        return b64encode(digest[:REFRESH_BYTES]).decode()
 
     def _bounds(self, now: float) -> dict[str, float]:
         return {
@@ -179,13 +224,24 @@ class Tokens:
         }
 
 
-_RULES = jwt.JWTClaimsRegistry(
-    leeway=LEEWAY_SECONDS,
-    iss={"essential": True, "value": ISSUER},
-    sid={"essential": True},
-    jti={"essential": True},
-    exp={"essential": True},
-)
+def _rules(now: int) -> jwt.JWTClaimsRegistry:
+    return jwt.JWTClaimsRegistry(
+        now=now,
+        leeway=LEEWAY_SECONDS,
+        iss={"essential": True, "value": ISSUER},
+        aud={"essential": True, "value": AUDIENCE},
+        sid={"essential": True},
+        jti={"essential": True},
+        exp={"essential": True},
+    )
+
+
+async def _keep(db: aiosqlite.Connection, refresh: str, grant: str) -> None:
+    await db.execute("insert into refreshes (hash, grant_id) values (?, ?)", (_hash(refresh), grant))
+
+
+async def _first(db: aiosqlite.Connection, sql: str, parameters: Any) -> sqlite3.Row | None:
+    return next(iter(await db.execute_fetchall(sql, parameters)), None)
 
 
 def _hash(refresh: str) -> bytes:

@@ -1,13 +1,16 @@
-"""Local users: a name, a password hash and a role, kept in the store."""
+"""Users: a name, a password hash, a role and groups, kept in the store."""
 
 from __future__ import annotations
 
+import json
 import sqlite3
+from collections.abc import Collection
 from dataclasses import dataclass
 from time import time
 
 from mlhost.auth.passwords import Passwords
 from mlhost.auth.principal import Principal, Role
+from mlhost.auth.roles import GroupRoles
 from mlhost.errors import Conflict, Invalid, NotFound, Unauthenticated
 from mlhost.store import Store
 
@@ -17,62 +20,97 @@ INSERT = """
 insert into users (name, password_hash, role, created_at)
 values (:name, :password_hash, :role, :created_at)
 """
+GIVEN = "select group_concat(distinct role) from users"  # the roles that anybody has by name
+FIND = f"""
+select name, password_hash, role, groups, ({GIVEN}) as given from users where name = ?
+"""  # noqa: S608
 
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """A local user."""
+    """A user, as they were entered."""
 
     name: str
-    role: Role
+    role: Role | None  # None: not given any, so that groups or the default rule decide
+    groups: tuple[str, ...]
     created_at: float  # seconds since the epoch, UTC
 
 
 class Users:
-    """The local users of one server."""
+    """The users of one server."""
 
-    def __init__(self, store: Store, passwords: Passwords) -> None:
+    def __init__(self, store: Store, passwords: Passwords, group_roles: GroupRoles | None = None) -> None:
         self._store = store
         self._passwords = passwords
-        self.changes = 0  # how often a password or role was changed; what was checked before then no longer holds
+        self._group_roles = group_roles or GroupRoles()
+        self.changes = 0  # how often anything about users was changed; what was checked before then no longer holds
 
     async def sign_in(self, name: str, password: str) -> Principal:
         """The principal behind a name and password, or Unauthenticated; a wrong name takes as long as a right one."""
-        row = await self._store.read_one("select password_hash, role from users where name = ?", (name,))
+        row = await self._store.read_one(FIND, (name,))
         if not await self._passwords.verify(row["password_hash"] if row else None, password) or row is None:
             raise Unauthenticated("invalid credentials")
-        return Principal(name, Role.of(row["role"]))
+        return Principal(name, self.role(row))
 
-    async def add(self, name: str, password: str, role: Role) -> None:
-        """Create a user; Conflict if the name is taken."""
+    def role(self, row: sqlite3.Row) -> Role:
+        """The role of a user as in `FIND`: what they were given by name or by group, or else by the default rule."""
+        own = None if row["role"] is None else Role.of(row["role"])
+        given = [Role.of(title) for title in (row["given"] or "").split(",") if title]
+        return self._group_roles.role(own, json.loads(row["groups"]), given)
+
+    async def add(self, name: str, password: str, role: Role | None) -> None:
+        """Create a user, without a role of their own if it is None; Conflict if the name is taken."""
         if not name.strip() or len(name) > MAX_NAME_LENGTH or not name.isprintable():
             raise Invalid(f"{name!r} cannot name a user.", field="name")
         hashed = await self._passwords.hash(password)
-        record = {"name": name, "password_hash": hashed, "role": role.title, "created_at": time()}
+        record = {"name": name, "password_hash": hashed, "role": _title(role), "created_at": time()}
         try:
             async with self._store.write() as db:
                 await db.execute(INSERT, record)
         except sqlite3.IntegrityError:
             raise Conflict(f"There is a user {name!r} already.") from None
+        self.changes += 1  # a first Reader takes the default role from others
 
     async def list(self) -> list[User]:
         """All users by name."""
-        rows = await self._store.read("select name, role, created_at from users order by name")
-        return [User(row["name"], Role.of(row["role"]), row["created_at"]) for row in rows]
+        rows = await self._store.read("select name, role, groups, created_at from users order by name")
+        return [_from_row(row) for row in rows]
 
     async def set_password(self, name: str, password: str) -> None:
         """Change a password; every token given out under the old one ends."""
         hashed = await self._passwords.hash(password)
         await self._update("password_hash", name, hashed)
 
-    async def set_role(self, name: str, role: Role) -> None:
-        """Change a role; tokens given out before end, so that the next login has the new one."""
-        await self._update("role", name, role.title)
+    async def set_role(self, name: str, role: Role | None) -> None:
+        """Change a role, or take it away; tokens given out before end, so that the next login has the new one."""
+        await self._update("role", name, _title(role))
 
-    async def _update(self, column: str, name: str, value: str) -> None:
+    async def set_groups(self, name: str, groups: Collection[str]) -> None:
+        """Change the groups of a user; tokens given out before end."""
+        await self._update("groups", name, json.dumps(list(groups)))
+
+    async def revoke(self, name: str) -> None:
+        """End every token a user has, personal ones included."""
+        async with self._store.write() as db:
+            if not list(await db.execute_fetchall("select 1 from users where name = ?", (name,))):
+                raise NotFound(f"There is no user {name!r}.")
+            await db.execute("delete from grants where user = ?", (name,))
+            await db.execute("delete from personal_tokens where user = ?", (name,))
+        self.changes += 1
+
+    async def _update(self, column: str, name: str, value: str | None) -> None:
         async with self._store.write() as db:
             changed = await db.execute(f"update users set {column} = ? where name = ?", (value, name))  # noqa: S608
             if changed.rowcount == 0:
                 raise NotFound(f"There is no user {name!r}.")
             await db.execute("delete from grants where user = ?", (name,))
         self.changes += 1
+
+
+def _title(role: Role | None) -> str | None:
+    return None if role is None else role.title
+
+
+def _from_row(row: sqlite3.Row) -> User:
+    role = None if row["role"] is None else Role.of(row["role"])
+    return User(row["name"], role, tuple(json.loads(row["groups"])), row["created_at"])

@@ -11,6 +11,7 @@ from mlhost.http import (
     guard,
     login,
     nodes,
+    personal,
     pools,
     realtime,
     scoring,
@@ -25,6 +26,7 @@ from mlhost.http.keys import HOST, TRAFFIC, Traffic
 # The tables whose routes the documents tell, in the order they tell them.
 TOLD = (
     login.routes,
+    personal.routes,
     services.routes,
     realtime.routes,
     pools.routes,

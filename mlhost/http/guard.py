@@ -9,7 +9,8 @@ import enum
 
 from aiohttp import web
 
-from mlhost.auth.principal import Principal, Role
+from mlhost.auth.personal import PREFIX
+from mlhost.auth.principal import Principal, Role, Scope
 from mlhost.errors import Forbidden, Unauthenticated
 from mlhost.http.errors import Handler
 from mlhost.http.keys import HOST, WHO
@@ -25,6 +26,10 @@ class Permission(enum.Enum):
 
 
 ANYONE, ANY_ROLE, PUBLISH, ADMINISTER = Permission
+# The original let Readers use sessions. Here they never cause a line of their own code or a pickle of theirs to run, so
+# whatever reaches a worker of a session asks for the role that may publish; one who was made Reader may still see which
+# sessions and snapshots they have and end them.
+RUN_CODE = PUBLISH
 SCORING = ("POST", "/api/{name}/{version}")
 
 PERMISSIONS: dict[tuple[str, str], Permission] = {
@@ -37,24 +42,27 @@ PERMISSIONS: dict[tuple[str, str], Permission] = {
     ("POST", "/login/refreshToken"): ANYONE,
     ("DELETE", "/login/refreshToken"): ANYONE,
     ("DELETE", "/login/refreshToken/{refreshToken}"): ANYONE,
+    ("GET", "/tokens"): ANY_ROLE,
+    ("POST", "/tokens"): ANY_ROLE,
+    ("DELETE", "/tokens/{tokenId}"): ANY_ROLE,
     ("GET", "/sessions"): ANY_ROLE,
-    ("POST", "/sessions"): ANY_ROLE,
-    ("DELETE", "/sessions/{id}"): ANY_ROLE,
+    ("POST", "/sessions"): RUN_CODE,
+    ("DELETE", "/sessions/{id}"): RUN_CODE,
     ("DELETE", "/sessions/{id}/force"): ANY_ROLE,
-    ("POST", "/sessions/{id}/execute"): ANY_ROLE,
-    ("POST", "/sessions/{id}/cancel"): ANY_ROLE,
+    ("POST", "/sessions/{id}/execute"): RUN_CODE,
+    ("POST", "/sessions/{id}/cancel"): RUN_CODE,
     ("GET", "/sessions/{id}/console-output"): ANY_ROLE,
     ("GET", "/sessions/{id}/history"): ANY_ROLE,
-    ("GET", "/sessions/{id}/files"): ANY_ROLE,
-    ("POST", "/sessions/{id}/files"): ANY_ROLE,
-    ("GET", "/sessions/{id}/files/{fileName}"): ANY_ROLE,
-    ("DELETE", "/sessions/{id}/files/{fileName}"): ANY_ROLE,
-    ("GET", "/sessions/{id}/workspace"): ANY_ROLE,
-    ("GET", "/sessions/{id}/workspace/{objectName}"): ANY_ROLE,
-    ("POST", "/sessions/{id}/workspace/{objectName}"): ANY_ROLE,
-    ("DELETE", "/sessions/{id}/workspace/{objectName}"): ANY_ROLE,
-    ("POST", "/sessions/{id}/snapshot"): ANY_ROLE,
-    ("POST", "/sessions/{id}/loadsnapshot/{snapshotId}"): ANY_ROLE,
+    ("GET", "/sessions/{id}/files"): RUN_CODE,
+    ("POST", "/sessions/{id}/files"): RUN_CODE,
+    ("GET", "/sessions/{id}/files/{fileName}"): RUN_CODE,
+    ("DELETE", "/sessions/{id}/files/{fileName}"): RUN_CODE,
+    ("GET", "/sessions/{id}/workspace"): RUN_CODE,
+    ("GET", "/sessions/{id}/workspace/{objectName}"): RUN_CODE,
+    ("POST", "/sessions/{id}/workspace/{objectName}"): RUN_CODE,
+    ("DELETE", "/sessions/{id}/workspace/{objectName}"): RUN_CODE,
+    ("POST", "/sessions/{id}/snapshot"): RUN_CODE,
+    ("POST", "/sessions/{id}/loadsnapshot/{snapshotId}"): RUN_CODE,
     ("GET", "/snapshots"): ANY_ROLE,
     ("GET", "/snapshots/{id}"): ANY_ROLE,
     ("DELETE", "/snapshots/{id}"): ANY_ROLE,
@@ -86,6 +94,10 @@ PERMISSIONS: dict[tuple[str, str], Permission] = {
 }
 
 
+CONSUMPTION = "/api/"  # all that a personal token for one service opens
+FOR_PEOPLE = ("/tokens",)  # shut to personal tokens: one must not make another
+
+
 def check_complete(app: web.Application) -> None:
     """Stop the start if a route has no row in the table, or a row no route."""
     routes = {(route.method, route.resource.canonical) for route in app.router.routes() if route.resource}
@@ -105,6 +117,8 @@ async def middleware(request: web.Request, handler: Handler) -> web.StreamRespon
         request[WHO] = who = await _who(request)
         if who.role < permission.value:
             raise Forbidden(f"Your role, {who.role.title}, does not allow this.")
+        if who.scope is not None:
+            _check_scope(who.scope, request, resource.canonical)
     return await handler(request)
 
 
@@ -112,5 +126,17 @@ async def _who(request: web.Request) -> Principal:
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not token:
         raise Unauthenticated("Log in with POST /login and send the header Authorization: Bearer <access_token>.")
-    tokens = request.app[HOST].tokens
-    return tokens.remembered(token) or await tokens.check(token)
+    host = request.app[HOST]
+    check = host.personal.check if token.startswith(PREFIX) else host.tokens.check
+    return host.tokens.remembered(token) or await check(token)
+
+
+def _check_scope(scope: Scope, request: web.Request, path: str) -> None:
+    """Forbidden if a personal token is not for this."""
+    if path.startswith(FOR_PEOPLE):
+        raise Forbidden("Personal access tokens are made and revoked by those who log in, not with one.")
+    match = request.match_info
+    if scope.name is not None and not (
+        path.startswith(CONSUMPTION) and scope.covers(match.get("name"), match.get("version"))
+    ):
+        raise Forbidden(f"This personal access token is for {scope} only.")

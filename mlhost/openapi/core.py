@@ -36,7 +36,11 @@ def swagger_document(about: About, routes: Sequence[Route], error: type) -> Json
 def openapi_document(about: About, routes: Sequence[Route], error: type) -> Json:
     """All routes as an OpenAPI 3.1 document; `error` is the wire type of refusals."""
     schemas, named = openapi_schemas([*_kinds(routes), error])
-    bearer = {"type": "http", "scheme": "bearer", "description": "The access_token that POST /login answers."}
+    bearer = {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "The access_token that POST /login answers, or a personal one.",
+    }
     return {
         "openapi": "3.1.0",
         "info": _info(about),

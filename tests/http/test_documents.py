@@ -66,7 +66,9 @@ def test_every_operation_has_a_name_of_its_own_a_summary_and_a_known_tag() -> No
 
 
 def test_additions_to_the_original_say_that_they_are() -> None:
-    assert all("original" in operations(SWAGGER)[name]["description"] for name in ("livez", "readyz"))
+    assert all(
+        "original" in operations(SWAGGER)[name]["description"] for name in ("livez", "readyz", "createPersonalToken")
+    )
     for definition, name in (
         ("CreateSessionRequest", "placement"),
         ("PublishWebServiceRequest", "placement"),
@@ -143,6 +145,12 @@ DELIBERATE = {
     "adds operation livez": "for whoever watches the process",
     "adds operation readyz": "for whoever sends it traffic",
     "adds definition Health": "what these two answer",
+    "adds operation listPersonalTokens": "for scripts, which should not hold a password",
+    "adds operation createPersonalToken": "for scripts, which should not hold a password",
+    "adds operation deletePersonalToken": "for scripts, which should not hold a password",
+    "adds definition PersonalTokenResponse": "what these three take and give",
+    "adds definition CreatePersonalTokenRequest": "what these three take and give",
+    "adds definition CreatePersonalTokenResponse": "what these three take and give",
     "adds definition Revoked": "an empty object, as the original's texts have it",
     "adds property CreateSessionRequest.placement": "where code runs can be chosen",
     "adds property PublishWebServiceRequest.placement": "where code runs can be chosen",

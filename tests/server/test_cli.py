@@ -40,6 +40,20 @@ def test_users_are_added_listed_and_changed(data: Path) -> None:
     assert "rita\tOwner" in mlhost("user", "list", "--data", data).output
 
 
+def test_a_user_may_have_groups_instead_of_a_role(data: Path) -> None:
+    mlhost("user", "add", "carol", "--password", "a password", "--role", "default", "--data", data)
+    mlhost("user", "groups", "carol", "analysts", "staff", "--data", data)
+    assert mlhost("user", "list", "--data", data).output == "carol\tDefault\tanalysts\tstaff\n"
+    mlhost("user", "role", "carol", "reader", "--data", data)
+    assert "no group" in mlhost("user", "groups", "carol", "--data", data).output
+    assert mlhost("user", "list", "--data", data).output == "carol\tReader\n"
+
+
+def test_every_token_of_a_user_can_be_ended(data: Path) -> None:
+    mlhost("user", "add", "carol", "--password", "a password", "--data", data)
+    assert "has ended" in mlhost("user", "revoke", "carol", "--data", data).output
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -47,6 +61,8 @@ def test_users_are_added_listed_and_changed(data: Path) -> None:
         (("add", "dora", "--password", "short"), "8 characters"),
         (("add", " ", "--password", "a password"), "cannot name a user"),
         (("role", "nobody", "Owner"), "no user 'nobody'"),
+        (("groups", "nobody", "staff"), "no user 'nobody'"),
+        (("revoke", "nobody"), "no user 'nobody'"),
         (("role", "carol", "King"), "'King' is not a role; there are None, Reader, Contributor, Owner."),
     ],
 )

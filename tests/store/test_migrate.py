@@ -52,7 +52,8 @@ def test_a_fresh_database_gets_every_shipped_step_and_no_backup(connection: sqli
     assert version(connection) == numbers[-1]
     tables = {name for (name,) in connection.execute("select name from sqlite_schema where type = 'table'")}
     batches = {"batches", "batch_inputs", "batch_results"}
-    assert tables == {"users", "grants", "blobs", "blob_chunks", "snapshots", "services", "pools"} | batches
+    identity = {"users", "grants", "refreshes", "personal_tokens", "signing_keys"}
+    assert tables == {"blobs", "blob_chunks", "snapshots", "services", "pools"} | batches | identity
     assert not list(database.parent.glob("*.v*"))
 
 
@@ -141,3 +142,23 @@ def test_a_step_may_rebuild_a_table_that_others_refer_to(connection: sqlite3.Con
     )
     migrate(connection, schema)
     assert connection.execute("select * from children").fetchall() == [("p",)]
+
+
+def test_logins_and_users_of_before_live_on_through_the_step_to_identity(
+    connection: sqlite3.Connection, tmp_path: Path
+) -> None:
+    before = tmp_path / "before"
+    before.mkdir()
+    for file in SCHEMA.iterdir():
+        if file.name < "0004":
+            (before / file.name).write_text(file.read_text("utf-8"))
+    migrate(connection, before)
+    connection.execute("insert into users values ('anna', 'hash', 'Owner', 1.0)")
+    connection.execute("insert into grants values ('g', 'anna', 'a', x'01', 2.0, 3.0)")
+    migrate(connection)
+    assert list(connection.execute("select * from users")) == [("anna", "hash", "Owner", "[]", 1.0)]
+    assert list(connection.execute("select * from grants")) == [("g", "anna", "", "a", 2.0, 3.0)]
+    assert list(connection.execute("select * from refreshes")) == [(b"\x01", "g", None)]
+    connection.execute("pragma foreign_keys = on")
+    connection.execute("delete from users")
+    assert not [*connection.execute("select * from grants"), *connection.execute("select * from refreshes")]

@@ -1,0 +1,112 @@
+"""Commands that ask a running server over HTTP, signed in for as long as they run."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+
+import aiohttp
+import click
+
+from mlhost.http.personal import DEFAULT_DAYS
+
+URL = "http://127.0.0.1:12800"
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+class Remote:
+    """A server, as one of its users sees it."""
+
+    def __init__(self, http: aiohttp.ClientSession) -> None:
+        self._http = http
+
+    async def ask(self, method: str, path: str, body: Any = None) -> Any:
+        """The answer to a request as plain data; ClickException with the server's words if it refuses."""
+        async with self._http.request(method, path, json=body) as response:
+            answer = await response.json(content_type=None)
+            if response.status >= 400:
+                raise click.ClickException(answer["message"] if isinstance(answer, dict) else response.reason or "")
+            return answer
+
+
+@asynccontextmanager
+async def signed_in(url: str, user: str, password: str) -> AsyncIterator[Remote]:
+    """A server that one is signed in to, and out of at the end."""
+    try:
+        async with aiohttp.ClientSession(url) as http:
+            remote = Remote(http)
+            pair = await remote.ask("POST", "/login", {"username": user, "password": password})
+            http.headers["Authorization"] = f"Bearer {pair['access_token']}"
+            try:
+                yield remote
+            finally:
+                async with http.delete("/login/refreshToken", params={"refreshToken": pair["refresh_token"]}):
+                    pass
+    except (aiohttp.ClientError, ValueError) as fault:
+        raise click.ClickException(f"{url} does not answer as mlhost does: {fault}") from fault
+
+
+def login_options(command: Command) -> Command:
+    """Where the server is, and who asks."""
+    command = click.option(
+        "--password", envvar="MLHOST_PASSWORD", prompt=True, hide_input=True, help="Asked for if not given."
+    )(command)
+    command = click.option("--user", envvar="MLHOST_USER", default="admin", show_default=True, help="Sign in as.")(
+        command
+    )
+    return click.option("--url", envvar="MLHOST_URL", default=URL, show_default=True, help="Address of the server.")(
+        command
+    )
+
+
+@click.group()
+def token() -> None:
+    """Personal access tokens, for scripts and CI, on a running server."""
+
+
+@token.command("create")
+@click.argument("name")
+@click.option("--scope", required=True, help="all, publish, consume:NAME or consume:NAME/VERSION.")
+@click.option("--days", default=DEFAULT_DAYS, show_default=True, help="Days it is good for, 366 at most.")
+@login_options
+def create(name: str, scope: str, days: int, url: str, user: str, password: str) -> None:
+    """Make a token and print it; it is not shown again."""
+    wanted = {"name": name, "scope": scope, "expiresInDays": days}
+    click.echo(_ask(url, user, password, "POST", "/tokens", wanted)["token"])
+
+
+@token.command("list")
+@login_options
+def list_all(url: str, user: str, password: str) -> None:
+    """List your tokens: id, name, scope, end."""
+    for each in _ask(url, user, password, "GET", "/tokens"):
+        click.echo("\t".join([each["id"], each["name"], each["scope"], each["expirationTime"]]))
+
+
+@token.command("revoke")
+@click.argument("name")
+@login_options
+def revoke(name: str, url: str, user: str, password: str) -> None:
+    """End a token, by its name or id."""
+
+    async def work() -> None:
+        async with signed_in(url, user, password) as remote:
+            for each in await remote.ask("GET", "/tokens"):
+                if name in (each["id"], each["name"]):
+                    await remote.ask("DELETE", f"/tokens/{each['id']}")
+                    return
+            raise click.ClickException(f"You have no personal access token {name!r}.")
+
+    asyncio.run(work())
+    click.echo(f"{name} was revoked.")
+
+
+def _ask(url: str, user: str, password: str, method: str, path: str, body: Any = None) -> Any:
+    async def work() -> Any:
+        async with signed_in(url, user, password) as remote:
+            return await remote.ask(method, path, body)
+
+    return asyncio.run(work())
