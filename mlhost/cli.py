@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import threading
+from collections import deque
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any, TypeVar
 import click
 import platformdirs
 
-from mlhost import __version__, codegen, demo, doctor, logs
+from mlhost import __version__, audit, codegen, demo, doctor, logs
 from mlhost.auth.passwords import Passwords
 from mlhost.auth.principal import Role
 from mlhost.auth.users import Users
@@ -187,11 +188,21 @@ def _with_users(
             return await verb(Users(store, passwords))
 
     with _errors_in_words():
-        path = _data_path(load(config_file, os.environ, {"server.data": data}))
-        if not path.exists():
-            raise NotFound(f"There is no data folder {path}; start the server once, or name another with --data.")
+        path = _existing_folder(data, config_file)
         with DataFolder.open(path) as folder:
-            return _run(work(folder))
+            done = _run(work(folder))
+            _tell_audit(folder, load(config_file, os.environ, {}))
+            return done
+
+
+def _tell_audit(folder: DataFolder, loaded: Loaded) -> None:
+    """That a command has changed something; what only lists changes nothing."""
+    context = click.get_current_context()
+    if context.info_name == "list":
+        return
+    about = {key: value for key, value in context.params.items() if key in ("name", "role")}
+    with audit.Audit.open(folder.path, loaded.config.audit) as trail:
+        trail.write(f"uid {os.getuid()} (command line)", context.command_path, about)
 
 
 # --- looking after a server ----------------------------------------------------------------------------------------
@@ -209,6 +220,23 @@ def examine(data: str | None, config_file: Path | None) -> None:
         click.echo(finding.line())
     if any(finding.is_problem for finding in findings):
         sys.exit(1)
+
+
+@main.command("audit")
+@click.option("--last", type=click.IntRange(min=1), help="Only so many lines, the newest.")
+@click.option("--user", "name", help="Only what this user did, or somebody who said to be them.")
+@click.option("--json", "as_json", is_flag=True, help="The lines as they are kept, one JSON object each.")
+@data_option
+@config_option
+def show_audit(
+    *, last: int | None, name: str | None, as_json: bool, data: str | None, config_file: Path | None
+) -> None:
+    """Print the audit log, oldest first: who changed what, signed in or was refused; the server may run."""
+    with _errors_in_words():
+        folder = _existing_folder(data, config_file)
+        found = (line for line in audit.lines(folder) if name is None or audit.is_about(line, name))
+        for line in found if last is None else deque(found, last):
+            click.echo(line if as_json else audit.in_words(line))
 
 
 @main.group("config")
@@ -295,6 +323,13 @@ def _run(work: Coroutine[Any, Any, Result]) -> Result:
 
 def _data_path(loaded: Loaded) -> Path:
     return Path(loaded.config.server.data or platformdirs.user_data_dir("mlhost", appauthor=False))
+
+
+def _existing_folder(data: str | None, config_file: Path | None) -> Path:
+    path = _data_path(load(config_file, os.environ, {"server.data": data}))
+    if not path.exists():
+        raise NotFound(f"There is no data folder {path}; start the server once, or name another with --data.")
+    return path
 
 
 def _given_password(file: Path | None) -> str | None:

@@ -180,6 +180,17 @@ class Logs:
 
 
 @dataclass(frozen=True, slots=True)
+class Audit:
+    """The record of who did what: `audit.jsonl` in the data folder."""
+
+    enabled: bool = setting(True, "Record changes, sign-ins and refusals in audit.jsonl in the data folder.")
+    file_bytes: Annotated[int, Meta(ge=10_000, le=2**63 - 1)] = setting(
+        10_485_760, "Size in bytes at which audit.jsonl is put aside as audit.1.jsonl and a new one begun (10 MiB)."
+    )
+    files: Annotated[int, Meta(ge=1, le=1000)] = setting(10, "Files that are kept put aside; the oldest goes.")
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """All settings, a section a field."""
 
@@ -191,6 +202,7 @@ class Config:
     pool: Pool = field(default_factory=Pool)
     batches: Batches = field(default_factory=Batches)
     logs: Logs = field(default_factory=Logs)
+    audit: Audit = field(default_factory=Audit)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ import asyncio
 import functools
 import json
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,12 @@ from argon2.profiles import CHEAPEST
 from mlhost.auth.passwords import Passwords
 from mlhost.config import Config
 from mlhost.executors import Executor, Worker
+from mlhost.host import Host, ensure_admin, open_host
 from mlhost.http.app import documents
 from mlhost.runtime import program
 from mlhost.store import Store
 from mlhost.store.blobs import Blobs
+from mlhost.store.folder import DataFolder
 from tests.conformance import Contract
 
 ROOT = Path(__file__).parents[1]
@@ -42,6 +45,16 @@ def config_for_tests(**sections: dict[str, Any]) -> Config:
 
 def cheap_passwords() -> Passwords:
     return Passwords(PasswordHasher.from_parameters(CHEAPEST))
+
+
+@asynccontextmanager
+async def host_of_its_own(folder: Path, **sections: dict[str, Any]) -> AsyncIterator[Host]:
+    """A host that no other test shares, without a preload; `sections` change single settings."""
+    sections = {"runtime": {"preload": ()}} | sections
+    with DataFolder.open(folder) as opened:
+        async with open_host(config_for_tests(**sections), opened, cheap_passwords()) as host:
+            await ensure_admin(host, PASSWORD)
+            yield host
 
 
 @dataclass

@@ -13,6 +13,7 @@ from mlhost.auth.principal import Principal, Role
 from mlhost.errors import Forbidden, Unauthenticated
 from mlhost.http.errors import Handler
 from mlhost.http.keys import HOST, WHO
+from mlhost.http.trail import SCORING
 
 
 class Permission(enum.Enum):
@@ -25,7 +26,6 @@ class Permission(enum.Enum):
 
 
 ANYONE, ANY_ROLE, PUBLISH, ADMINISTER = Permission
-SCORING = ("POST", "/api/{name}/{version}")
 
 PERMISSIONS: dict[tuple[str, str], Permission] = {
     ("GET", "/livez"): ANYONE,
