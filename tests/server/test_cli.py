@@ -155,7 +155,16 @@ def test_an_unknown_setting_stops_the_start_by_name(tmp_path: Path) -> None:
 
 
 def test_every_command_and_option_explains_itself() -> None:
-    for path in ([], ["serve"], ["user"], ["user", "add"], ["doctor"], ["audit"], ["config", "show"]):
+    for path in (
+        [],
+        ["serve"],
+        ["user"],
+        ["user", "add"],
+        ["doctor"],
+        ["audit"],
+        ["tls", "self-signed"],
+        ["config", "show"],
+    ):
         assert len(mlhost(*path, "--help").output) > 100
 
 
