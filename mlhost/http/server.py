@@ -94,7 +94,11 @@ class _Connection(web.RequestHandler):
         """The answer to what is not HTTP or failed outside every handler, in the one shape errors have."""
         if request.writer.output_size > 0:
             raise ConnectionError("An answer is under way already.")
-        log.log(logging.ERROR if status >= 500 else logging.DEBUG, "bad request: %s", message, exc_info=exc)
+        # Neither `message` nor `exc` of a request that cannot be read: they quote it, with whatever token it holds.
+        if status >= 500:
+            log.error("a request failed outside every handler", exc_info=exc)
+        else:
+            log.debug("a request cannot be read: %s", type(exc).__name__)
         response = answer(status, "The request is not HTTP as this server reads it.", "BadRequest")
         response.force_close()
         return response
