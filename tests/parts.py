@@ -12,6 +12,7 @@ from typing import Any
 import aiohttp
 from argon2 import PasswordHasher
 from argon2.profiles import CHEAPEST
+from hypothesis import strategies as st
 
 from mlhost.auth.passwords import Passwords
 from mlhost.config import Config
@@ -147,3 +148,19 @@ async def until(condition: Any, seconds: float = 10.0) -> None:
 
 def names_and_types(**parameters: str) -> list[dict[str, str]]:
     return [{"name": name, "type": kind} for name, kind in parameters.items()]
+
+
+# Parts of names that try to lead elsewhere, or that some system or layer takes for more than a name.
+HOSTILE = (
+    *("..", "../", "/", "//", "\\", "..\\", "./", ".", "~", "~root", ";", ":", "%", "%2e%2e", "%2f", "%252f", "%5c"),
+    *("%00", "..;/", "....//", "-rf", "*", "$HOME", "`", "<", '"', "'", " ", "x" * 256, "CON", "NUL", "C:", "file:"),
+    *("__class__", "__builtins__", "import", "bait", "inside", "inside-not", "link", "links", "link/", "links/bait"),
+    *("\0", "\n", "\r\n", "\t", "\u2215", "\uff0f", "\u2024\u2024", "\u202e", "\ud800", "\u0301", "/etc/passwd"),
+)
+
+
+def hostile_names(folder: Path) -> st.SearchStrategy[str]:
+    """Names that try to lead out of a folder, and any other text."""
+    here = [str(folder), str(folder.parent), str(folder.parent / "bait"), f"{folder}-not/bait"]
+    part = st.sampled_from([*HOSTILE, *here])
+    return st.lists(part | st.text(max_size=3), min_size=1, max_size=6).map("".join) | st.text(max_size=40) | part
