@@ -10,6 +10,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from mlhost.audit import Audit
+from mlhost.auth.attempts import Attempts
 from mlhost.auth.passwords import Passwords, generate
 from mlhost.auth.personal import PersonalTokens
 from mlhost.auth.principal import Role
@@ -61,12 +63,15 @@ class Host:
     services: Services
     pools: Pools
     batches: Batches
+    attempts: Attempts
+    audit: Audit
 
 
 @asynccontextmanager
 async def open_host(config: Config, folder: DataFolder, passwords: Passwords | None = None) -> AsyncIterator[Host]:
     """A host on a data folder; its workers are gone when it closes."""
     async with AsyncExitStack() as stack:
+        audit = stack.enter_context(Audit.open(folder.path, config.audit))
         store = await Store.open(folder.database)
         stack.push_async_callback(store.close)
         blobs = Blobs(store, folder.key("blobs"), folder.work)
@@ -131,6 +136,8 @@ async def open_host(config: Config, folder: DataFolder, passwords: Passwords | N
             services,
             pools,
             batches,
+            Attempts(),
+            audit,
         )
 
 
