@@ -10,7 +10,7 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterator
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AsyncExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -115,16 +115,22 @@ async def _serve(loaded: Loaded, folder: DataFolder, password: str | None, *, wi
             click.echo(await demo.run(host, url))
         click.echo("Ready. Ctrl-C stops the server.")
         await stop.wait()
-        click.echo("Stopping: running requests may finish. Once more to stop at once.")
+        _say("Stopping: running requests may finish. Once more to stop at once.")
 
 
 def _end_of_process() -> None:
     """Where user code runs on in a thread of the server, do not wait for it."""
     if threading.active_count() > 1:
-        click.echo("Code that did not stop was still running in the server; it ends with it.")
+        _say("Code that did not stop was still running in the server; it ends with it.")
+        os._exit(0)
+
+
+def _say(text: str) -> None:
+    """Print it, if whoever read what the server prints is still there."""
+    with suppress(OSError):
+        click.echo(text)
         sys.stdout.flush()
         sys.stderr.flush()
-        os._exit(0)
 
 
 def _stop_once(stop: asyncio.Event) -> None:
