@@ -20,11 +20,13 @@ ALWAYS = (500,)
 BEHIND_THE_DOOR = (401, 403, 503)
 WITH_A_BODY = (400, 408, 413)
 
+SEGMENT = re.compile(r"\{(\w+)\}")  # of a path: aiohttp would take no braces in one, and know no such address
+
 
 class Routes(web.RouteTableDef):
     """The routes of one noun: `@routes.get(path, tells=Operation(...))`; a route without is told in no document."""
 
-    def __init__(self, tag: str) -> None:
+    def __init__(self, tag: str = "") -> None:
         super().__init__()
         self._tag = tag
         self.told: list[Route] = []
@@ -35,7 +37,7 @@ class Routes(web.RouteTableDef):
         """Like aiohttp's, with a description; its summary is the handler's docstring. HEAD is not answered."""
         if method == "GET":
             options.setdefault("allow_head", False)
-        add = super().route(method, path, **options)
+        add = super().route(method, SEGMENT.sub(r"{\1:[^/]+}", path), **options)
 
         def decorate(handler: Handled) -> Handled:
             if tells is not None:

@@ -79,6 +79,13 @@ async def test_unknown_addresses_and_methods_are_refused_in_the_same_shape(admin
     assert "GET" in admin.headers["Allow"]
 
 
+async def test_names_in_an_address_may_hold_braces(admin: Api) -> None:
+    assert await admin("GET", "/services/%7Bname%7D") == []
+    assert "{id}" in (await admin("GET", "/sessions/%7Bid%7D/history", 404))["message"]
+    assert "a}b" in (await admin("POST", "/api/a%7Db/1", 404, {}))["message"]
+    await admin("POST", "/services/%7B/1", 400, {"runtimeType": "Python", "code": ""})
+
+
 async def test_a_fault_of_ours_is_an_id_outside_and_a_trace_in_the_log(
     admin: Api, host: Host, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
