@@ -109,7 +109,7 @@ def _media(operation: Operation) -> Json:
     consumed = {"consumes": [FORM]} if isinstance(takes, Form) else {}
     if isinstance(takes, Bytes):
         consumed = {"consumes": [takes.media_type]}
-    return consumed | ({"produces": [given[0].media_type]} if given else {})
+    return consumed | ({"produces": [given[0].media_type, JSON]} if given else {})  # refusals are JSON
 
 
 def _swagger_body(route: Route, schemas: Schemas) -> list[Json]:

@@ -105,6 +105,13 @@ def test_bodies_tell_their_required_properties_and_their_types() -> None:
     assert upload["required"] == ["file"]
 
 
+def test_an_operation_that_answers_with_a_file_says_that_its_refusals_are_json() -> None:
+    in_swagger = operations(SWAGGER)
+    assert in_swagger["GetSnapshotContent"]["produces"] == ["application/zip", "application/json"]
+    for name in ("getSessionFile", "getWorkspaceObject"):
+        assert in_swagger[name]["produces"] == ["application/octet-stream", "application/json"]
+
+
 # --- served, and kept
 
 
@@ -155,9 +162,9 @@ DELIBERATE = {
     "changes the answer 200 of revokeRefreshToken": "it is empty, as the original's texts have it",
     "changes property Snapshot.creationTime": "a time, not a day",
     # Bodies that are no JSON.
-    "produces of getSessionFile": "bytes, not JSON",
-    "produces of getWorkspaceObject": "bytes, not JSON",
-    "produces of GetSnapshotContent": "a zip, not JSON",
+    "produces of getSessionFile": "bytes, and JSON only where it is refused",
+    "produces of getWorkspaceObject": "bytes, and JSON only where it is refused",
+    "produces of GetSnapshotContent": "a zip, and JSON only where it is refused",
     "produces of uploadSessionFile": "an empty body has no type",
     # What cannot happen here.
     "never 400: GetWebServiceSwagger": "any name can be asked for",
