@@ -34,14 +34,14 @@ class Routes(web.RouteTableDef):
     def route(
         self, method: str, path: str, *, tells: Operation | None = None, **options: Any
     ) -> Callable[[Handled], Handled]:
-        """Like aiohttp's, with a description; its summary is the handler's docstring. HEAD is not answered."""
+        """Like aiohttp's, with a description; the handler's docstring is its summary, unless it brings one. No HEAD."""
         if method == "GET":
             options.setdefault("allow_head", False)
         add = super().route(method, SEGMENT.sub(r"{\1:[^/]+}", path), **options)
 
         def decorate(handler: Handled) -> Handled:
             if tells is not None:
-                self.told.append(self._told(method, path, tells, handler.__doc__ or ""))
+                self.told.append(self._told(method, path, tells, tells.summary or handler.__doc__ or ""))
             add(handler)
             return handler
 

@@ -130,6 +130,7 @@ async def get(request: web.Request) -> web.Response:
         takes=PublishWebServiceRequest,
         gives={201: str},
         refuses=(Conflict,),
+        summary="Publish a version that the server names; the answer is its address.",
         body_name="publishRequest",
     ),
 )
@@ -140,6 +141,7 @@ async def get(request: web.Request) -> web.Response:
         takes=PublishWebServiceRequest,
         gives={201: str},
         refuses=(Conflict,),
+        summary="Publish a version; the answer is its address.",
         body_name="publishRequest",
     ),
 )

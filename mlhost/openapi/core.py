@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
-from mlhost.openapi.operations import PATH_PARAMETERS, About, Bytes, Field, Form, Operation, Route, phrase
+from mlhost.openapi.operations import About, Bytes, Field, Form, Operation, Route, phrase
 from mlhost.openapi.schemas import IN_OPENAPI, IN_SWAGGER, Json, openapi_schemas, swagger_schemas
 
 JSON = "application/json"
@@ -87,7 +87,10 @@ def _head(route: Route) -> Json:
 def _swagger_operation(route: Route, schemas: Schemas) -> Json:
     operation = route.operation
     parameters = [
-        *({"name": name, "in": "path", "required": True, **_text(name)} for name in route.path_parameters),
+        *(
+            {"name": name, "in": "path", "required": True, "description": route.about(name), "type": "string"}
+            for name in route.path_parameters
+        ),
         *(_swagger_field("query", one) for one in operation.query),
         *_swagger_body(route, schemas),
     ]
@@ -134,20 +137,13 @@ def _swagger_answer(status: int, kind: Any, schemas: Schemas) -> Json:
     return answer if kind is None else answer | {"schema": next(schemas)}
 
 
-def _text(name: str) -> Json:
-    return {"description": PATH_PARAMETERS[name], "type": "string"}
-
-
 # --- OpenAPI 3.1 ---------------------------------------------------------------------------------------------------
 
 
 def _openapi_operation(route: Route, schemas: Schemas) -> Json:
     operation = route.operation
     parameters = [
-        *(
-            _openapi_parameter("path", Field(name, PATH_PARAMETERS[name], required=True))
-            for name in route.path_parameters
-        ),
+        *(_openapi_parameter("path", Field(name, route.about(name), required=True)) for name in route.path_parameters),
         *(_openapi_parameter("query", one) for one in operation.query),
     ]
     body = {} if operation.takes is None else {"requestBody": _openapi_body(operation.takes, schemas)}

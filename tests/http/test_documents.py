@@ -60,6 +60,7 @@ def test_every_operation_has_a_name_of_its_own_a_summary_and_a_known_tag() -> No
     for document in (SWAGGER, OPENAPI):
         told = [operation for item in document["paths"].values() for operation in item.values()]
         assert len({operation["operationId"] for operation in told}) == len(told)
+        assert len({operation["summary"] for operation in told}) == len(told)
         assert all(operation["summary"] for operation in told)
         assert {operation["tags"][0] for operation in told} == {tag["name"] for tag in document["tags"]}
     assert operations(SWAGGER).keys() == operations(OPENAPI).keys()
@@ -94,6 +95,13 @@ def test_every_path_parameter_and_every_refusal_is_told() -> None:
             if status >= "400" and operation["operationId"] != "readyz":
                 error = {"$ref": "#/components/schemas/Error"}
                 assert answer["content"] == {"application/json": {"schema": error}}
+
+
+def test_an_id_is_said_to_be_that_of_a_session_or_of_a_snapshot() -> None:
+    for document in (SWAGGER, OPENAPI):
+        for noun in ("session", "snapshot"):
+            [told, *_] = document["paths"][f"/{noun}s/{{id}}"]["delete"]["parameters"]
+            assert told["description"] == f"Id of the {noun}."
 
 
 def test_bodies_tell_their_required_properties_and_their_types() -> None:
