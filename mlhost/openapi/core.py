@@ -7,6 +7,7 @@ original's, errors are one `default` answer, and no security scheme makes a clie
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from mlhost.openapi.operations import About, Bytes, Field, Form, Operation, Route, phrase
@@ -15,6 +16,25 @@ from mlhost.openapi.schemas import IN_OPENAPI, IN_SWAGGER, Json, openapi_schemas
 JSON = "application/json"
 FORM = "multipart/form-data"
 CONTENT = {"contentMediaType": "application/octet-stream"}
+CREATED = 201
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """A header of an answer."""
+
+    name: str
+    sentence: str
+    type: str = "string"
+    is_sure: bool = True
+
+
+MADE = Header("Location", "Where what was made is found.")  # wherever its name is in the body
+REFUSED = {
+    401: Header("WWW-Authenticate", "Bearer: the kind of token that is asked for."),
+    503: Header("Retry-After", "Seconds to wait, where trying again helps.", "integer", is_sure=False),
+}
+
 Schemas = Iterator[Json]  # of the wire types of all operations, in the order of `_kinds`
 
 
@@ -148,8 +168,11 @@ def _openapi_operation(route: Route, schemas: Schemas) -> Json:
     ]
     body = {} if operation.takes is None else {"requestBody": _openapi_body(operation.takes, schemas)}
     answers = {str(status): _openapi_answer(status, kind, schemas) for status, kind in operation.gives.items()}
-    refusal = {"schema": {"$ref": IN_OPENAPI.format(name="Error")}}
-    refusals = {str(status): {"description": phrase(status), "content": {JSON: refusal}} for status in route.errors}
+    refusal = {"content": {JSON: {"schema": {"$ref": IN_OPENAPI.format(name="Error")}}}}
+    refusals = {
+        str(status): {"description": phrase(status), **_headers(REFUSED.get(status)), **refusal}
+        for status in route.errors
+    }
     return {
         **_head(route),
         "security": [{"Bearer": []}] if route.needs_token else [],
@@ -157,6 +180,12 @@ def _openapi_operation(route: Route, schemas: Schemas) -> Json:
         **body,
         "responses": refusals | answers,
     }
+
+
+def _headers(one: Header | None) -> Json:
+    if one is None:
+        return {}
+    return {"headers": {one.name: {"description": one.sentence, "required": one.is_sure, "schema": {"type": one.type}}}}
 
 
 def _openapi_parameter(place: str, one: Field) -> Json:
@@ -187,4 +216,6 @@ def _openapi_answer(status: int, kind: Any, schemas: Schemas) -> Json:
     answer: Json = {"description": phrase(status)}
     if isinstance(kind, Bytes):
         return answer | {"content": {kind.media_type: {}}}
-    return answer if kind is None else answer | {"content": {JSON: {"schema": next(schemas)}}}
+    if kind is None:
+        return answer
+    return answer | _headers(MADE if status == CREATED else None) | {"content": {JSON: {"schema": next(schemas)}}}

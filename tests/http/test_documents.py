@@ -97,6 +97,17 @@ def test_every_path_parameter_and_every_refusal_is_told() -> None:
                 assert answer["content"] == {"application/json": {"schema": error}}
 
 
+def test_headers_of_answers_are_told() -> None:
+    told = operations(OPENAPI)
+    for name in ("createSession", "CreateSnapshot", "publishWebService", "publishRealtimeWebServiceByNameVersion"):
+        assert told[name]["responses"]["201"]["headers"]["Location"]["required"]
+    assert "headers" not in told["uploadSessionFile"]["responses"]["201"]
+    for operation in told.values():
+        answers = operation["responses"]
+        assert answers.get("401", {"headers": {"WWW-Authenticate": {}}})["headers"].keys() == {"WWW-Authenticate"}
+    assert told["createSession"]["responses"]["503"]["headers"]["Retry-After"]["schema"] == {"type": "integer"}
+
+
 def test_an_id_is_said_to_be_that_of_a_session_or_of_a_snapshot() -> None:
     for document in (SWAGGER, OPENAPI):
         for noun in ("session", "snapshot"):
