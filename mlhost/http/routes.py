@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 
 from mlhost.http.errors import STATUS
 from mlhost.http.guard import ANYONE, PERMISSIONS
@@ -37,6 +37,7 @@ class Routes(web.RouteTableDef):
         """Like aiohttp's, with a description; the handler's docstring is its summary, unless it brings one. No HEAD."""
         if method == "GET":
             options.setdefault("allow_head", False)
+        options.setdefault("expect_handler", _expected)
         add = super().route(method, SEGMENT.sub(r"{\1:[^/]+}", path), **options)
 
         def decorate(handler: Handled) -> Handled:
@@ -53,6 +54,16 @@ class Routes(web.RouteTableDef):
         return Route(
             method, path, self._tag, summary, operation, tuple(_errors(operation, is_open=is_open)), not is_open
         )
+
+
+async def _expected(request: web.Request) -> None:
+    """Ask for the body that a client holds back; other expectations are passed over (RFC 9110 §10.1.1 lets us).
+
+    aiohttp's own answers those 417, before any middleware can give the answer the shape that errors have.
+    """
+    if request.version == HttpVersion11 and request.headers["Expect"].lower() == "100-continue":
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0  # nothing of the answer is sent yet
 
 
 def _errors(operation: Operation, *, is_open: bool) -> Iterable[int]:
