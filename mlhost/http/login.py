@@ -49,7 +49,14 @@ SIGNING_IN = (Unauthenticated, Unavailable)
 
 
 @routes.post(
-    "/login", tells=Operation("login", takes=LoginRequest, gives={200: AccessTokenResponse}, refuses=SIGNING_IN)
+    "/login",
+    tells=Operation(
+        "login",
+        takes=LoginRequest,
+        gives={200: AccessTokenResponse},
+        refuses=SIGNING_IN,
+        example={"username": "admin", "password": "correct horse battery"},
+    ),
 )
 async def login(request: web.Request) -> web.Response:
     """Exchange a name and password for a pair of tokens."""

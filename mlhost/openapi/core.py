@@ -166,7 +166,7 @@ def _openapi_operation(route: Route, schemas: Schemas) -> Json:
         *(_openapi_parameter("path", Field(name, route.about(name), required=True)) for name in route.path_parameters),
         *(_openapi_parameter("query", one) for one in operation.query),
     ]
-    body = {} if operation.takes is None else {"requestBody": _openapi_body(operation.takes, schemas)}
+    body = {} if operation.takes is None else {"requestBody": _openapi_body(operation, schemas)}
     answers = {str(status): _openapi_answer(status, kind, schemas) for status, kind in operation.gives.items()}
     refusal = {"content": {JSON: {"schema": {"$ref": IN_OPENAPI.format(name="Error")}}}}
     refusals = {
@@ -193,12 +193,14 @@ def _openapi_parameter(place: str, one: Field) -> Json:
     return about | {"schema": {"type": "string", "minLength": 1}}
 
 
-def _openapi_body(takes: type | Bytes | Form, schemas: Schemas) -> Json:
+def _openapi_body(operation: Operation, schemas: Schemas) -> Json:
+    takes = operation.takes
     if isinstance(takes, Bytes):
         return {"required": True, "content": {takes.media_type: {"schema": {"type": "string", "format": "binary"}}}}
     if isinstance(takes, Form):
         return {"required": True, "content": {FORM: {"schema": _form(takes)}}}
-    return {"required": True, "content": {JSON: {"schema": next(schemas)}}}
+    example = {} if operation.example is None else {"example": operation.example}
+    return {"required": True, "content": {JSON: {"schema": next(schemas), **example}}}
 
 
 def _form(form: Form) -> Json:

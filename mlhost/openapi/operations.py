@@ -53,6 +53,7 @@ class Operation:
     refuses: tuple[type[MlhostError], ...] = ()
     query: tuple[Field, ...] = ()
     summary: str = ""  # where it is not the handler's docstring, as that serves several operations
+    example: Any = None  # a body that works
     body_name: str = ""  # of the parameter that holds the body, where it is not the name of its type
     note: str = ""
     is_deprecated: bool = False

@@ -131,6 +131,27 @@ def test_an_operation_that_answers_with_a_file_says_that_its_refusals_are_json()
         assert in_swagger[name]["produces"] == ["application/octet-stream", "application/json"]
 
 
+def example(operation_id: str) -> Any:
+    return operations(OPENAPI)[operation_id]["requestBody"]["content"]["application/json"]["example"]
+
+
+async def test_the_examples_of_bodies_work(admin: Api) -> None:
+    opened = await admin("POST", "/sessions", 201, example("createSession"))
+    session = f"/sessions/{opened['sessionId']}"
+    done = await admin("POST", f"{session}/execute", 200, example("executeCode"))
+    assert done["outputParameters"] == [{"name": "y", "value": 42}]
+    taken = await admin("POST", f"{session}/snapshot", 201, example("CreateSnapshot"))
+    await admin("DELETE", f"/snapshots/{taken['snapshotId']}")
+    await admin("DELETE", session)
+    for name in ("publishWebService", "publishWebServiceVersion"):
+        await admin("POST", "/services/exemplary/1", 201, example(name))
+        await admin("PATCH", "/services/exemplary/1", 200, example("patchWebServiceVersion"))
+        await admin("POST", "/services/exemplary/1/pool", 200, example("createOrUpdateServicePool"))
+        assert (await admin("POST", "/api/exemplary/1", 200, {"x": 2}))["outputParameters"] == {"y": 4}
+        await admin("DELETE", "/services/exemplary/1")
+    assert example("login").keys() == {"username", "password"}
+
+
 # --- served, and kept
 
 
