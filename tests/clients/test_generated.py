@@ -109,9 +109,11 @@ def codegen(document: Path, namespace: str, client: str, output: Path) -> None:
     subprocess.run([sys.executable, "-m", "mlhost", "codegen", document, *options], check=True, capture_output=True)
 
 
-def run(python: Path, folder: Path, server: Server, *command: Path | str) -> subprocess.CompletedProcess[str]:
-    """Run a program in a folder with a generated client; it has to end well."""
-    variables = {
+def run(
+    python: Path, folder: Path, server: Server, *command: Path | str, **more: str
+) -> subprocess.CompletedProcess[str]:
+    """Run a program in a folder with a generated client; it has to end well. `more` are environment variables."""
+    variables = more | {
         "MLHOST_URL": server.url,
         "MLHOST_USER": "admin",
         "MLHOST_PASSWORD": PASSWORD,
@@ -149,20 +151,27 @@ def test_a_service_lives_its_life_through_the_client_of_the_core_document(
     run(python, tmp_path, server, HERE / "core_steps.py")
 
 
-def test_the_original_sample_program_runs_as_it_stands(core: Path, tmp_path: Path) -> None:
+def test_the_original_sample_program_predicts_species_as_it_stands(core: Path, tmp_path: Path) -> None:
     if not ACCEPT.exists():
         pytest.skip("the sample program is not here")
     codegen(core, "deployrclient", "DeployRClient", tmp_path)
     python = environment(this_python(), "requests")
     with serving(tmp_path) as start:  # it publishes under a name of its own, and leaves that behind
         server = start(preload="numpy,sklearn.svm,sklearn.datasets")
-        done = run(python, tmp_path, server, ACCEPT / "contract_check.py", ACCEPT / "seed_sample.py")
-    assert " 0 error(s)" in done.stderr, done.stderr
-    assert done.stdout.startswith("pass\n")
-    assert json.loads((tmp_path / "iris_swagger.json").read_text())["info"]["title"] == "Iris"
-    # scikit-learn of today takes no single sample; nothing else may fail.
-    failed = re.findall("success=false: (.*)", done.stderr)
-    assert all("Expected 2D array" in each for each in failed), failed
+        for _ in range(2):  # the second time after deleting, as a person would try it again
+            programs = (ACCEPT / "contract_check.py", ACCEPT / "seed_sample.py")
+            done = run(python, tmp_path, server, *programs, MLHOST_REQUIRE_SUCCESS="1")
+            assert " 0 error(s)" in done.stderr, done.stderr
+            assert "success=false" not in done.stderr
+            printed = done.stdout
+            assert printed.startswith("pass\nresult: [1]\nother_result: [1]\n"), printed[:300]
+            # Three calls of V1.0, whose second flower was a virginica to scikit-learn 0.18, and one of V2.0.
+            assert re.findall(r'"I\. (\w+)"', printed) == ["versicolor", "versicolor", "setosa", "setosa"]
+            assert re.findall(r'"errorMessage": (.*),', printed) == ['""'] * 4
+            assert json.loads((tmp_path / "iris_swagger.json").read_text())["info"]["title"] == "Iris"
+            token = server.login()
+            server.call("DELETE", "/services/Iris/V1.0", 200, token)
+            server.call("DELETE", "/services/Iris/V2.0", 404, token)  # its own last line did
 
 
 @pytest.fixture(scope="session")
