@@ -343,7 +343,7 @@ def a_batch_downloads_all_files_of_a_record(client):
     assert finished(batch).execution(0).output("y") == 8.0
     with tempfile.TemporaryDirectory() as folder:
         [path] = batch.download(0, None, folder)
-        assert os.path.basename(path) == "y.txt" and Path(path).read_bytes() == b"8.0"
+        assert Path(path).name == "y.txt" and Path(path).read_bytes() == b"8.0"
     assert fails(lambda: batch.artifact(0, "none.txt"), "404")
     assert fails(lambda: batch.list_artifacts(7), "404")
 
@@ -405,6 +405,7 @@ def the_lines_of_the_document_about_consuming_run_as_they_stand(client):
         )
     try:
         with contextlib.redirect_stdout(io.StringIO()) as printed:
+            # fmt: off
             # "Find and list web services"
             ## -- Return metadata for all services hosted on this server
             everything = client.list_services()
@@ -442,6 +443,7 @@ def the_lines_of_the_document_about_consuming_run_as_they_stand(client):
 
             # Print the contents of the swagger file.
             print(svc.swagger())
+            # fmt: on
     finally:
         for version in ("v1.0", "v2.0"):
             client.delete_service("myService", version=version)

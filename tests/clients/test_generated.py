@@ -1,4 +1,4 @@
-"""Clients that are generated from Swagger documents, ours and OpenAPI Generator's, against a real server."""
+"""Clients that are generated from Swagger documents, by us, OpenAPI Generator and AutoRest, against a real server."""
 
 import json
 import os
@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.clients.environments import environment, find_python, this_python
+from tests.clients.environments import autorest, environment, find_python, this_python
 from tests.parts import PASSWORD, SHARED
 from tests.server.conftest import Server, serving
 
@@ -22,6 +22,7 @@ HERE = Path(__file__).parent
 CORE = SHARED / "contract" / "mlserver-swagger-9.3.0.json"
 ACCEPT = SHARED / "accept"
 GENERATOR = ("openapi-generator-cli==7.26.0", "pydantic>=2", "urllib3>=2", "python-dateutil", "typing-extensions")
+AUTOREST_CLIENT = ("azure-core>=1.24", "isodate", "msrest")
 FLOWERS = {
     "runtimeType": "Python",
     "code": """
@@ -92,13 +93,19 @@ def published(server: Server, name: str, definition: dict[str, Any], folder: Pat
     return file
 
 
+@pytest.fixture(scope="session")
+def our_core(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The core document of the server itself."""
+    file = tmp_path_factory.mktemp("core") / "swagger.json"
+    file.write_text(json.dumps(server.call("GET", "/swagger.json")))
+    return file
+
+
 @pytest.fixture(scope="session", params=["ours", "the original's"])
-def core(request: pytest.FixtureRequest, server: Server, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def core(request: pytest.FixtureRequest, our_core: Path) -> Path:
     """The core document: the server's own, or the original server's."""
     if request.param == "ours":
-        file = tmp_path_factory.mktemp("core") / "swagger.json"
-        file.write_text(json.dumps(server.call("GET", "/swagger.json")))
-        return file
+        return our_core
     if not CORE.exists():
         pytest.skip(f"{CORE.name} is not here")
     return CORE
@@ -206,3 +213,36 @@ def openapi_clients(plants: Path, core: Path, tmp_path_factory: pytest.TempPathF
 @pytest.mark.parametrize("program", ["openapi_service_steps.py", "openapi_core_steps.py"])
 def test_clients_of_openapi_generator_work(server: Server, openapi_clients: Path, program: str) -> None:
     run(environment(this_python(), *GENERATOR), openapi_clients, server, HERE / program)
+
+
+@pytest.fixture(scope="session")
+def autorest_clients(flowers: Path, our_core: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the clients that AutoRest 3 makes of the two documents."""
+    folder, tool = tmp_path_factory.mktemp("autorest"), autorest()
+    variables = {"AUTOREST_HOME": str(folder / "home"), "AUTOREST_PYTHON_EXE": this_python()}
+    # Its Python side talks over standard output, after a line that must not leave the buffer before.
+    variables |= {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    for namespace, client, document in (("flowers_client", "Flowers", flowers), ("core_client", "Core", our_core)):
+        options = [
+            f"--version:{tool}/@autorest/core",
+            f"--use:{tool}/@autorest/modelerfour",
+            f"--use:{tool}/@autorest/python",
+            "--python",
+            "--python3-only=true",
+            "--black=false",
+            f"--input-file={document}",
+            f"--output-folder={folder}",
+            f"--namespace={namespace}",
+            f"--override-client-name={client}",
+        ]
+        command = ["node", tool / "autorest/entrypoints/app.js", *options]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=variables)
+        assert done.returncode == 0, done.stdout + done.stderr
+    return folder
+
+
+@pytest.mark.parametrize("program", ["autorest_service_steps.py", "autorest_core_steps.py"])
+def test_clients_of_autorest_work(server: Server, autorest_clients: Path, program: str) -> None:
+    python = environment(this_python(), *AUTOREST_CLIENT)
+    # Texts of the documents have backslashes in the generated code, of which Python warns.
+    run(python, autorest_clients, server, "-W", "default", HERE / program)
