@@ -34,7 +34,8 @@ def unpack(workspace: Workspace, parcel: int, folder: str) -> None:
     file = parcels.find(workspace, parcel)
     file.seek(0)
     packed = freeze.load(workspace, file, {})
-    for entry in list(Path(folder).iterdir()):
+    left = Path(folder)
+    for entry in list(left.iterdir()) if left.is_dir() else ():  # user code may have removed it
         entry.rename(workspace.folder / entry.name)
     workspace.objects.update(packed["objects"])
     workspace.runs = packed["runs"]

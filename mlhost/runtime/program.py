@@ -105,7 +105,8 @@ class Program:
 
     All calls run in the workspace's one namespace, so that functions of the snapshot see the inputs as globals; after
     each call it is put back to what it was when the program became ready. Objects that a call changes in place stay
-    changed, and so do imported modules: that is the price of not thawing the snapshot again for each call.
+    changed, so do imported modules and the environment, and a thread that a call leaves running runs on: that is the
+    price of not thawing the snapshot again for each call.
     """
 
     def __init__(self, workspace: Workspace, spec: ProgramSpec) -> None:
