@@ -10,6 +10,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from mlhost.auth.oauth import OAuth
 from mlhost.auth.passwords import Passwords, generate
 from mlhost.auth.personal import PersonalTokens
 from mlhost.auth.principal import Role
@@ -56,6 +57,7 @@ class Host:
     users: Users
     tokens: Tokens
     personal: PersonalTokens
+    oauth: OAuth
     sessions: Sessions
     snapshots: Snapshots
     services: Services
@@ -94,6 +96,7 @@ async def open_host(config: Config, folder: DataFolder, passwords: Passwords | N
         tokens = Tokens(store, users, folder.key("tokens"), _lifetimes(config))
         await tokens.load()
         personal = PersonalTokens(store, users, tokens.known)
+        oauth = OAuth(users, tokens, personal)
 
         sessions = Sessions(reserve, placements, refusals, _session_limits(config))
         stack.push_async_callback(sessions.close_all)
@@ -125,6 +128,7 @@ async def open_host(config: Config, folder: DataFolder, passwords: Passwords | N
             users,
             tokens,
             personal,
+            oauth,
             sessions,
             snapshots,
             services,

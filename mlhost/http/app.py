@@ -11,6 +11,7 @@ from mlhost.http import (
     guard,
     login,
     nodes,
+    oauth,
     personal,
     pools,
     scoring,
@@ -51,6 +52,7 @@ def create_app(host: Host) -> web.Application:
     for routes in TOLD:
         app.add_routes(routes)
     app.add_routes(batches.routes)
+    app.add_routes(oauth.routes)
     app[about.DOCUMENTS] = documents()
     guard.check_complete(app)
     return app

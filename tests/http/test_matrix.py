@@ -30,6 +30,7 @@ Route = tuple[str, str]
 # The status each gets: none (a user without a role), Reader, Contributor whose thing it is, another one, Owner.
 TABLE: dict[Route, tuple[int, int, int, int, int]] = {
     ("GET", "/status"): (403, 200, 200, 200, 200),
+    ("POST", "/oauth/introspect"): (403, 400, 400, 400, 400),
     ("GET", "/tokens"): (403, 200, 200, 200, 200),
     ("POST", "/tokens"): (403, 201, 201, 201, 201),
     ("DELETE", "/tokens/{tokenId}"): (403, 404, 200, 404, 404),
@@ -85,6 +86,14 @@ OPEN: dict[Route, int] = {  # to anyone; the status without a body or query
     ("GET", "/readyz"): 200,
     ("GET", "/swagger.json"): 200,
     ("GET", "/openapi.json"): 200,
+    ("GET", "/.well-known/oauth-authorization-server"): 200,
+    ("GET", "/oauth/authorize"): 400,
+    ("POST", "/oauth/authorize"): 400,
+    ("POST", "/oauth/token"): 400,
+    ("POST", "/oauth/device_authorization"): 400,
+    ("GET", "/oauth/device"): 200,
+    ("POST", "/oauth/device"): 403,
+    ("POST", "/oauth/revoke"): 400,
     ("POST", "/login"): 400,
     ("POST", "/login/refreshToken"): 400,
     ("DELETE", "/login/refreshToken"): 400,
