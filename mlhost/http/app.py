@@ -20,6 +20,7 @@ from mlhost.http import (
     snapshots,
     status,
     unsupported,
+    users,
 )
 from mlhost.http import documents as about
 from mlhost.http.keys import HOST, TRAFFIC, Traffic
@@ -28,6 +29,7 @@ from mlhost.http.keys import HOST, TRAFFIC, Traffic
 TOLD = (
     login.routes,
     personal.routes,
+    users.routes,
     services.routes,
     unsupported.routes,
     pools.routes,

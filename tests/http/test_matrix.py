@@ -31,6 +31,10 @@ Route = tuple[str, str]
 TABLE: dict[Route, tuple[int, int, int, int, int]] = {
     ("GET", "/status"): (403, 200, 200, 200, 200),
     ("POST", "/oauth/introspect"): (403, 400, 400, 400, 400),
+    ("GET", "/users"): (403, 403, 403, 403, 200),
+    ("POST", "/users"): (403, 403, 403, 403, 409),
+    ("PATCH", "/users/{user}"): (403, 403, 403, 403, 200),
+    ("DELETE", "/users/{user}/tokens"): (403, 403, 403, 403, 404),
     ("GET", "/tokens"): (403, 200, 200, 200, 200),
     ("POST", "/tokens"): (403, 201, 201, 201, 201),
     ("DELETE", "/tokens/{tokenId}"): (403, 404, 200, 404, 404),
@@ -105,6 +109,8 @@ PUBLICATION = {
     "outputFileNames": ["made.txt"],
 }
 BODIES: dict[Route, Any] = {
+    ("POST", "/users"): {"name": "carol", "password": PASSWORD, "role": "Owner"},
+    ("PATCH", "/users/{user}"): {},
     ("POST", "/tokens"): {"name": "matrix", "scope": "all"},
     ("POST", "/sessions"): {"runtimeType": "Python"},
     ("POST", "/sessions/{id}/execute"): {"code": "1"},
@@ -141,6 +147,7 @@ class Things:
     async def filled(self, path: str) -> str:
         """The path with her things in the place of its parameters, made anew."""
         values = {"fileName": "made.txt", "objectName": "x", "index": "0", "refreshToken": "unheard-of"}
+        values["user"] = "nobody" if path.endswith("/tokens") else "carol"
         if path.startswith("/sessions/{id}"):
             session = await self.carol.session()
             await self.carol.execute(session, "x = open('made.txt', 'w').write('1')")
@@ -242,7 +249,7 @@ async def test_a_personal_token_opens_no_more_than_its_scope_and_its_owner_s_rol
         given[kind] = await status(callers[4], route, await things.filled(route[1]), token)
         await things.tidy(callers[1], callers[4])
     _, reader, _, other, owner = TABLE[route]
-    if route[1].startswith("/tokens"):
+    if route[1].startswith(("/tokens", "/users")):
         reader = other = owner = 403
     assert given == {"admin all": owner, "admin publish": other, "admin consume:one": 403, "rita publish": reader}
 
