@@ -88,6 +88,7 @@ class Runtime:
         ("process",),
         "Placements one may ask for beside the profile's own: process; interpreter and inline only for trusted code.",
     )
+    python: str = setting("", "Path of the Python that worker processes run; empty means the server's own.")
     preload: Texts = setting(
         (
             "numpy",
@@ -103,6 +104,10 @@ class Runtime:
             "sklearn.svm",
         ),
         "Modules the template process imports before it forks workers; missing ones are skipped.",
+    )
+    accept_1d_samples: bool = setting(
+        True,
+        "Let scikit-learn's prediction methods take a list of n_features_in_ numbers as one sample, as until 0.18.",
     )
     threads: Count = setting(1, "BLAS and OpenMP threads per worker.")
     environment: Texts = setting((), "Names of further environment variables that workers may see.")

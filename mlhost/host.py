@@ -79,7 +79,7 @@ async def open_host(config: Config, folder: DataFolder, passwords: Passwords | N
         refusals = Refusals()
         stack.push_async_callback(refusals.close)
         processes = ProcessExecutor(folder.work, _process_settings(config))
-        executors = _executors(processes, folder.work, refusals, config.limits.output_bytes)
+        executors = _executors(processes, folder.work, refusals, config)
         reserve = Reserve(executors, config.pool.initial, config.pool.max, placements.for_sessions)
         stack.push_async_callback(reserve.close)
         if placements.for_sessions == PROCESS:
@@ -112,6 +112,7 @@ async def open_host(config: Config, folder: DataFolder, passwords: Passwords | N
             score_seconds=config.limits.score_seconds,
         )
         stack.push_async_callback(services.close)
+        reserve.take_from(services.end_resting)
         await services.load()
         pools = Pools(store, services, config.pool.workers, config.pool.max)
         await pools.load()
@@ -187,11 +188,11 @@ def _write_private(path: Path, text: str) -> None:
         file.write(text + "\n")
 
 
-def _executors(
-    processes: ProcessExecutor, work: Path, refusals: Refusals, output_bytes: int
-) -> dict[Placement, Executor]:
+def _executors(processes: ProcessExecutor, work: Path, refusals: Refusals, config: Config) -> dict[Placement, Executor]:
     """All there are on this Python; one nobody opens a worker in costs nothing."""
-    executors: dict[Placement, Executor] = {PROCESS: processes, INLINE: InlineExecutor(work, output_bytes)}
+    output_bytes = config.limits.output_bytes
+    inline = InlineExecutor(work, output_bytes, accept_1d_samples=config.runtime.accept_1d_samples)
+    executors: dict[Placement, Executor] = {PROCESS: processes, INLINE: inline}
     if interpreter.IS_SUPPORTED:
         executors[INTERPRETER] = interpreter.InterpreterExecutor(work, refusals.known, output_bytes)
     return executors
@@ -202,6 +203,7 @@ def _process_settings(config: Config) -> ProcessSettings:
     return ProcessSettings(
         preload=config.runtime.preload,
         threads=config.runtime.threads,
+        python=config.runtime.python,
         environment=config.runtime.environment,
         memory_bytes=limits.memory_bytes,
         open_files=limits.open_files,
@@ -209,6 +211,7 @@ def _process_settings(config: Config) -> ProcessSettings:
         processes=limits.processes,
         cpu_seconds=limits.cpu_seconds,
         output_bytes=limits.output_bytes,
+        accept_1d_samples=config.runtime.accept_1d_samples,
     )
 
 

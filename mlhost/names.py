@@ -16,6 +16,7 @@ from mlhost.errors import Invalid
 MAX_NAME_LENGTH = 128  # characters
 MAX_FILE_NAME_BYTES = 255  # what common file systems allow
 RUNTIME = "Python"  # the only runtime there is here; the original's clients ask for R when they name none
+REALTIME = "Realtime"  # what the original calls the runtime of a version that is a model and no code
 
 # A letter or digit first, then also . - _ + ~ @ and blanks: what fits into one URL segment without surprises.
 _SERVICE_PART = re.compile(r"\w[\w.+~@ -]*", re.UNICODE)
@@ -45,7 +46,10 @@ def runtime_type(value: str | None) -> str:
     """Invalid unless a request asks for Python; one that names nothing asks for R (contract section 10, no. 19)."""
     if value is None or value.casefold() != RUNTIME.casefold():
         asked = "no runtimeType, which means R" if value is None else f"runtimeType {value!r}"
-        raise Invalid(f'The request has {asked}; this server runs "runtimeType": "Python".', field="runtimeType")
+        told = f'The request has {asked}; this server runs "runtimeType": "Python".'
+        if (value or "").casefold() == REALTIME.casefold():
+            told = "Realtime services are published and changed at /realtime-services, which takes a model."
+        raise Invalid(told, field="runtimeType")
     return RUNTIME
 
 

@@ -6,9 +6,9 @@ import asyncio
 import functools
 import logging
 import sqlite3
-from collections.abc import AsyncIterator, Coroutine
-from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass, replace
+from collections.abc import AsyncIterable, AsyncIterator, Coroutine
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, fields, replace
 from time import time
 from typing import Any
 from weakref import WeakValueDictionary
@@ -24,11 +24,13 @@ from mlhost.executors.placements import Placements
 from mlhost.executors.pool import Pool, PoolSettings
 from mlhost.executors.reserve import Reserve
 from mlhost.params.signature import Signature
+from mlhost.runtime import realtime
+from mlhost.runtime.freeze import thaw
 from mlhost.runtime.program import ProgramSpec, prepare
 from mlhost.scoring import Ready
 from mlhost.snapshots import Snapshots
 from mlhost.store import Store
-from mlhost.store.blobs import Blobs
+from mlhost.store.blobs import Blobs, SealedBlob
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +43,7 @@ update services set snapshot_id = :snapshot_id, blob = :blob, definition = :defi
 where name = :name and version = :version
 """
 
-APART = ("snapshot_id", "placement")  # what a draft holds beside the fields of a definition
+APART = ("snapshot_id", "placement", "is_realtime", "model")  # what a draft holds beside a definition's fields
 NamedType = tuple[str, str]  # a parameter: its name and type
 
 
@@ -57,6 +59,22 @@ class Definition:
     description: str | None
     operation_id: str | None
     placement: Placement | None = None  # where its workers live; None: where the server's profile says
+    python: str | None = None  # the version that the worker ran which tried it out
+    runtime: str = names.RUNTIME  # or names.REALTIME: then the version is a model, and has no code
+
+    @property
+    def is_realtime(self) -> bool:
+        """Whether it is a model and no code."""
+        return self.runtime == names.REALTIME
+
+
+NOTHING = Definition(None, None, (), (), (), None, None)
+MODEL = replace(
+    NOTHING,
+    inputs=((realtime.INPUT, realtime.FRAME),),
+    outputs=((realtime.OUTPUT, realtime.FRAME),),
+    runtime=names.REALTIME,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +86,7 @@ class Service:
     published_by: str
     created_at: float  # seconds since the epoch, UTC
     snapshot_id: str | None
-    blob: str | None  # the baked-in snapshot; None if there is none
+    blob: str | None  # the baked-in snapshot, or the model; None if there is none
     definition: Definition
 
     def is_editable_by(self, who: Principal) -> bool:
@@ -90,6 +108,8 @@ class Draft:
     operation_id: str | None = None
     placement: str | None = None
     snapshot_id: str | None = None
+    is_realtime: bool = False
+    model: SealedBlob | None = None  # of a realtime version; see `Services.receive`
 
 
 class Services:
@@ -124,30 +144,51 @@ class Services:
             service = from_row(row)
             self._ready[service.name, service.version] = self._make_ready(service)
 
+    def end_resting(self) -> asyncio.Task[None] | None:
+        """End the warm worker that nobody has called for longest; None if all are at work or to be kept."""
+        resting = {ready.pool: ready.pool.resting_since for ready in self._ready.values()}
+        since = {pool: seconds for pool, seconds in resting.items() if seconds is not None}
+        return min(since, key=since.__getitem__).end_resting() if since else None
+
     async def close(self) -> None:
         """End all workers."""
         await asyncio.gather(*(ready.pool.close() for ready in self._ready.values()), *self._closing)
 
     # --- the verbs -------------------------------------------------------------------------------------------------
 
+    @asynccontextmanager
+    async def receive(self, content: AsyncIterable[bytes]) -> AsyncIterator[SealedBlob | None]:
+        """A model to publish or patch with inside the block, which forgets it if it fails; None if nothing came."""
+        try:
+            async with self._blobs.receive(content) as model:
+                yield model if model.size else None
+        except BaseException:
+            with suppress(Unavailable):  # the next sweep takes it
+                async with self._store.write() as db:
+                    await self._blobs.sweep(db)
+            raise
+
     async def publish(self, who: Principal, name: str, version: str | None, draft: Draft) -> Service:
         """Publish code and a snapshot; without a version a new id becomes it.
 
-        Conflict if name and version are taken. Invalid, with the reason, if the code does not compile or the snapshot
-        or the initCode does not load: a version that would fail on every call is not stored.
+        Conflict if name and version are taken. Invalid, with the reason, if the code does not compile or the snapshot,
+        the model or the initCode does not load: a version that would fail on every call is not stored.
         """
+        definition = self._defined(draft)
+        snapshot_id, blob = await self._content(who, draft)
         service = Service(
             name=names.service_name(name),
             version=names.service_version(version) if version is not None else names.new_id(),
             published_by=who.name,
             created_at=time(),
-            snapshot_id=draft.snapshot_id,
-            blob=await self._blob(who, draft.snapshot_id),
-            definition=self._defined(draft),
+            snapshot_id=snapshot_id,
+            blob=blob,
+            definition=definition,
         )
         if (service.name, service.version) in self._ready:
             raise _taken(service)
         worker = await self._try_out(service)
+        service = _tried_on(service, worker.python)
         try:
             await self._insert(service)
         except BaseException:
@@ -159,8 +200,11 @@ class Services:
     async def patch(self, who: Principal, name: str, version: str, draft: Draft) -> Service:
         """Change what the draft gives and keep the rest; callers meet either the old version or the new one."""
         async with self.editing(who, name, version) as old:
+            if old.definition.is_realtime != draft.is_realtime:
+                raise _changed_elsewhere(old)
             new = await self._patched(who, old, draft)
             worker = await self._try_out(new)
+            new = _tried_on(new, worker.python)
             try:
                 await self._update(new)
             except BaseException:
@@ -239,9 +283,11 @@ class Services:
         word would empty the service (contract section 5).
         """
         definition = self._defined(draft, old.definition)
-        if draft.snapshot_id is None:
+        if draft.snapshot_id is None and draft.model is None:
             return replace(old, definition=definition)
-        blob = await self._blob(who, draft.snapshot_id)
+        snapshot_id, blob = await self._content(who, draft)
+        if draft.snapshot_id is None:
+            return replace(old, definition=definition, snapshot_id=snapshot_id, blob=blob)
         snapshot = await self._snapshots.get(who, draft.snapshot_id)
         if snapshot.is_empty and draft.code is None and draft.init_code is None:
             return replace(old, definition=definition)
@@ -256,11 +302,22 @@ class Services:
             else replace(definition, placement=self._placements.checked(draft.placement))
         )
 
-    async def _blob(self, who: Principal, snapshot_id: str | None) -> str | None:
-        if snapshot_id is None:
-            return None
+    async def _content(self, who: Principal, draft: Draft) -> tuple[str | None, str | None]:
+        """The snapshot id and the blob of what the draft's workers load; a model gets an id like a snapshot's.
+
+        The model is in the store from here on, so that workers get it as they always do; `receive` holds it there.
+        """
+        if draft.is_realtime:
+            if draft.model is None:
+                raise Invalid("model: a realtime service needs a model", field="model")
+            await self._blobs.write_ahead(draft.model)
+            async with self._store.write() as db:
+                await self._blobs.keep(db, draft.model)
+            return names.new_id(), draft.model.sha256
+        if draft.snapshot_id is None:
+            return None, None
         try:
-            return (await self._snapshots.get(who, snapshot_id)).blob
+            return draft.snapshot_id, (await self._snapshots.get(who, draft.snapshot_id)).blob
         except NotFound as unknown:
             raise Invalid(f"snapshotId: {unknown.message}", field="snapshotId") from None
 
@@ -271,7 +328,15 @@ class Services:
         except CodeFailed as failure:
             raise Invalid(failure.message) from None
         except WorkerLost as lost:
-            raise Invalid(f"Loading the snapshot or running initCode failed: {lost}.") from None
+            what = "Opening the model" if service.definition.is_realtime else "Loading the snapshot or running initCode"
+            raise Invalid(f"{what} failed: {lost}.") from None
+
+    async def _start_another(self, service: Service) -> Worker:
+        """A worker for those who call; what was tried out may fail later, and that is no mistake of theirs."""
+        try:
+            return await self._start_worker(service)
+        except (CodeFailed, WorkerLost) as fault:
+            raise Unavailable(f"{service.name} {service.version} does not start any more: {fault.message}") from fault
 
     async def _start_worker(self, service: Service) -> Worker:
         where = service.definition.placement or self._placements.for_services
@@ -285,7 +350,8 @@ class Services:
         )
         try:
             if service.blob is not None:
-                await parcels.thaw_into(worker.call, self._blobs.read(service.blob))
+                opener = realtime.open_model if service.definition.is_realtime else thaw
+                await parcels.open_in(worker.call, self._blobs.read(service.blob), opener)
             await worker.call(prepare, _spec(service.definition))
         except BaseException:
             await worker.close(force=True)
@@ -306,7 +372,7 @@ class Services:
         self._ready[service.name, service.version] = ready
 
     def _make_ready(self, service: Service, pool: PoolSettings | None = None) -> Ready:
-        start = functools.partial(self._start_worker, service)
+        start = functools.partial(self._start_another, service)
         return Ready(service.name, service.version, Pool(start, pool or self._pools), edition(service))
 
     def _withdraw(self, ready: Ready | None) -> None:
@@ -321,10 +387,11 @@ class Services:
 
 def _defined(draft: Draft, old: Definition | None = None) -> Definition:
     """The definition a draft makes, on top of an old one if there is one; Invalid naming the field at fault."""
-    old = old or Definition(None, None, (), (), (), None, None)
-    given = {key: value for key, value in asdict(draft).items() if value is not None and key not in APART}
+    old = old or (MODEL if draft.is_realtime else NOTHING)
+    names_given = [field.name for field in fields(draft) if field.name not in APART]
+    given = {name: value for name in names_given if (value := getattr(draft, name)) is not None}
     definition = replace(old, **given)
-    if definition.code is None:
+    if definition.code is None and not definition.is_realtime:
         raise Invalid("code: a service needs code to run", field="code")
     if definition.operation_id is not None and definition.operation_id != "":
         names.parameter_name(definition.operation_id, "operationId")
@@ -341,7 +408,7 @@ def _defined(draft: Draft, old: Definition | None = None) -> Definition:
 
 def _spec(definition: Definition) -> ProgramSpec:
     return ProgramSpec(
-        code=definition.code or "",
+        code=realtime.CODE if definition.is_realtime else definition.code or "",
         init_code=definition.init_code or "",
         inputs=list(definition.inputs),
         outputs=list(definition.outputs),
@@ -353,6 +420,10 @@ def edition(service: Service) -> str:
     """Stands for what a call of the version runs: equal for two whose calls do the same."""
     definition = service.definition
     return msgspec.json.encode([_spec(definition), definition.placement, service.blob]).decode()
+
+
+def _tried_on(service: Service, python: str) -> Service:
+    return replace(service, definition=replace(service.definition, python=python))
 
 
 def _as_seen_by(who: Principal, service: Service) -> Service:
@@ -369,12 +440,20 @@ def _to_row(service: Service) -> dict[str, Any]:
 
 def from_row(row: sqlite3.Row) -> Service:
     """A version from its columns."""
-    fields = {key: value for key, value in dict(row).items() if key != "id"}
-    return Service(**(fields | {"definition": msgspec.json.decode(row["definition"], type=Definition)}))
+    columns = {key: value for key, value in dict(row).items() if key != "id"}
+    return Service(**(columns | {"definition": msgspec.json.decode(row["definition"], type=Definition)}))
 
 
 def _unknown(name: str, version: str) -> NotFound:
     return NotFound(f"There is no service {name!r} with version {version!r}.")
+
+
+def _changed_elsewhere(service: Service) -> Invalid:
+    kind, root = service.definition.runtime, "realtime-services" if service.definition.is_realtime else "services"
+    return Invalid(
+        f"{service.name} {service.version} is a {kind} service; it is changed by"
+        f" PATCH /{root}/{service.name}/{service.version}."
+    )
 
 
 def _taken(service: Service) -> Conflict:

@@ -44,12 +44,27 @@ class Session:
     history: list[str] = field(default_factory=list)
     history_length: int = 0  # characters
     may_move: bool = False  # to the inline placement, should its code need it
-    running: str = ""  # the block that runs now
+    target: Worker | None = None  # where it is moving to just now
+    running: str | None = None  # the block that runs now
     waiting: int = 0  # blocks behind it
-    turn: asyncio.Lock = field(default_factory=asyncio.Lock)  # of blocks: one after the other
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)  # of all that needs the workspace: one after the other
     # As of the last run, so that they can be told while the next one runs.
     objects: list[str] = field(default_factory=list)
     files: list[str] = field(default_factory=list)
+
+    @property
+    def is_running(self) -> bool:
+        """Whether a block runs, or is about to."""
+        return self.running is not None or self.waiting > 0
+
+    @property
+    def workers(self) -> list[Worker]:
+        """The one it lives in, and the one it is moving to."""
+        return [self.worker] if self.target is None else [self.worker, self.target]
+
+    async def end(self, *, force: bool) -> None:
+        """End its workers."""
+        await asyncio.gather(*(worker.close(force=force) for worker in self.workers))
 
     def remember(self, code: str) -> None:
         """Add a block to the history, and let go of the oldest beyond the bound."""
@@ -132,7 +147,7 @@ class Sessions:
             except CodeFailed as failure:
                 outcome = _stopped(session, failure)
             finally:
-                session.running = ""
+                session.running = None
             session.objects, session.files = outcome["objects"], outcome["files"]
             return outcome, session.worker.console.text
         finally:
@@ -181,12 +196,12 @@ class Sessions:
     async def objects(self, who: Principal, session_id: str) -> list[str]:
         """Names of the workspace's objects; while code runs, those there were before it."""
         session = self._get(who, session_id)
-        return session.objects if session.worker.busy else await self._call(session, list_objects)
+        return session.objects if session.is_running else await self.call(who, session_id, list_objects)
 
     async def files(self, who: Principal, session_id: str) -> list[str]:
         """Names of the working directory's files; while code runs, those there were before it."""
         session = self._get(who, session_id)
-        return session.files if session.worker.busy else await self._call(session, list_files)
+        return session.files if session.is_running else await self.call(who, session_id, list_files)
 
     def console(self, who: Principal, session_id: str) -> str:
         """What the running or the last block printed so far."""
@@ -198,7 +213,7 @@ class Sessions:
 
     def cancel(self, who: Principal, session_id: str) -> bool:
         """Interrupt the running block; False if none runs. Code that does not heed it is killed after two seconds."""
-        return self._get(who, session_id).worker.interrupt()
+        return any(worker.interrupt() for worker in self._get(who, session_id).workers)
 
     async def close(self, who: Principal, session_id: str, *, force: bool = False) -> None:
         """End a session; without `force` a running block is asked to stop first. One that died is forgotten."""
@@ -207,14 +222,14 @@ class Sessions:
             del self._ended[session_id]
             return
         self._open.pop(session_id, None)
-        await session.worker.close(force=force)
+        await session.end(force=force)
 
     async def close_all(self) -> None:
         """End every session, at the server's end."""
         if self._watching is not None:
             self._watching.cancel()
         sessions, self._open = list(self._open.values()), {}
-        await asyncio.gather(*(session.worker.close(force=True) for session in sessions))
+        await asyncio.gather(*(session.end(force=True) for session in sessions), *self._closing)
 
     def count(self) -> int:
         """How many are open."""
@@ -228,24 +243,35 @@ class Sessions:
     async def _prepare_for(self, session: Session, code: str) -> None:
         """Move the session to where the code's imports load, before anything of the code has run."""
         if session.may_move:
-            packages = await self._call(session, imports.needed, code)
-            if await self._refusals.among(packages):
+            needs = await self._call(session, imports.needed, code)
+            refused = await self._refusals.among(needs["modules"])
+            if refused and needs["own"]:
+                packages, own = " and ".join(refused), " and ".join(needs["own"])
+                raise CodeFailed(
+                    f"The code needs {packages}, which cannot be imported in a subinterpreter, and {own} of the working"
+                    ' directory, which can only be there or in a process. Open a session with "placement": "process".'
+                )
+            if refused:
                 await self._move(session)
 
     async def _move(self, session: Session) -> None:
         """To the inline placement, with all it has; CodeFailed if something cannot come along, and then it stays."""
         old, new = session.worker, await self._open_worker(INLINE)
+        session.target = new
         try:
             await moving.move(old, new)
-        except CodeFailed as fault:
+        except BaseException as fault:
             await new.close(force=True)
+            if old.lost:
+                raise self._bury(session) from None
+            if not isinstance(fault, CodeFailed | WorkerLost):
+                raise
             raise CodeFailed(
                 f"The code needs a package that does not load in a subinterpreter, and the session cannot move: "
                 f'{fault.message} Open a session with "placement": "process".'
             ) from None
-        except BaseException:
-            await new.close(force=True)
-            raise
+        finally:
+            session.target = None
         session.worker, session.placement, session.may_move = new, INLINE, False
         new.console.write(old.console.text.encode())
         self._in_background(old.close())
@@ -282,7 +308,7 @@ class Sessions:
 
     def _bury(self, session: Session) -> Gone:
         """Remember how a session died; the error that tells it."""
-        while_running = f" while running: {_shown(session.running)}" if session.running else ""
+        while_running = f" while running: {_shown(session.running)}" if session.running is not None else ""
         return self._end(session, f"The session has ended: {session.worker.lost}{while_running}")
 
     def _end(self, session: Session, reason: str) -> Gone:
@@ -291,7 +317,7 @@ class Sessions:
             self._ended[session.id] = (session.owner, reason)
             if len(self._ended) > MAX_REMEMBERED:
                 del self._ended[next(iter(self._ended))]
-            self._in_background(session.worker.close(force=True))
+            self._in_background(session.end(force=True))
         return Gone(self._ended.get(session.id, ("", reason))[1])
 
     def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
@@ -305,7 +331,7 @@ class Sessions:
         while True:
             await asyncio.sleep(min(limit / 4, LOOK_SECONDS))
             for session in list(self._open.values()):
-                if session.worker.busy:
+                if session.is_running or session.turn.locked():
                     session.used_at = monotonic()
                 elif monotonic() - session.used_at > limit:
                     self._end(session, f"The session was closed after {limit:g} s without use (sessions.idle_seconds).")

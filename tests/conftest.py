@@ -16,7 +16,7 @@ from tests.parts import COVERAGE, PASSWORD, PRELOAD, Api, Cell, cheap_passwords,
 
 @pytest.fixture(scope="session")
 async def executor(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[ProcessExecutor]:
-    settings = ProcessSettings(preload=PRELOAD, environment=COVERAGE, memory_bytes=4 << 30)
+    settings = ProcessSettings(preload=PRELOAD, environment=COVERAGE, memory_bytes=4 << 30, accept_1d_samples=True)
     executor = ProcessExecutor(tmp_path_factory.mktemp("work"), settings)
     await executor.start()
     yield executor

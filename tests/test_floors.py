@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parents[1] / "mlhost"
 FLOORS = [
     {"__init__"},
     {"errors"},
-    {"names", "config", "logs"},
+    {"names", "config", "logs", "realtime"},
     {"params"},
     {"runtime", "openapi", "codegen", "compat"},
     {"executors"},

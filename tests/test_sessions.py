@@ -2,16 +2,18 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 
 import pytest
 
 from mlhost.auth.principal import Principal, Role
 from mlhost.errors import Busy, Gone, NotFound
+from mlhost.executors.inline import InlineExecutor
 from mlhost.executors.placements import Placements
 from mlhost.executors.process import ProcessExecutor
 from mlhost.executors.refusals import Refusals
 from mlhost.executors.reserve import Reserve
-from mlhost.sessions import SessionLimits, Sessions
+from mlhost.sessions import Session, SessionLimits, Sessions
 from tests.parts import until
 
 ANNA, BERT = Principal("anna", Role.READER), Principal("bert", Role.READER)
@@ -71,3 +73,66 @@ async def test_a_session_is_not_closed_while_its_code_runs_or_someone_asks_for_i
         sessions.history(ANNA, asked.id)
         await asyncio.sleep(0.1)
     assert sessions.count() == 2
+
+
+# --- others who ask while a session moves
+
+SLOW = """
+import time
+class Slow:
+    def __reduce__(self): return time.sleep, (1,)
+slow = Slow()
+"""  # to be unpickled
+
+
+@pytest.fixture
+async def moving(executor: ProcessExecutor, tmp_path: Path) -> AsyncIterator[tuple[Sessions, Session, Reserve]]:
+    """A session that moves, for as long as `slow` is among its objects, at `import refusing`."""
+    refusals = Refusals()
+    refusals._reasons["refusing"] = "it was tried"
+    inline = InlineExecutor(tmp_path)
+    reserve = Reserve({"process": executor, "inline": inline}, 0, 100)
+    sessions = Sessions(reserve, Placements(), refusals, SessionLimits(10, 10, 0.4, execute_seconds=30.0))
+    session = await sessions.open(ANNA)
+    session.may_move = True
+    await sessions.execute(ANNA, session.id, SLOW, [], [])
+    yield sessions, session, reserve
+    await sessions.close_all()
+    await inline.close()
+
+
+async def test_asking_for_objects_while_a_session_moves_does_not_end_it(
+    moving: tuple[Sessions, Session, Reserve],
+) -> None:
+    sessions, session, _ = moving
+    run = asyncio.ensure_future(sessions.execute(ANNA, session.id, "import refusing", [], []))
+    while not run.done():
+        assert "slow" in (await sessions.objects(ANNA, session.id))
+        assert await sessions.files(ANNA, session.id) == []
+        await asyncio.sleep(0)
+    assert "No module named 'refusing'" in (await run)[0]["error"]
+    assert session.placement == "inline"
+
+
+async def test_a_session_closed_while_it_moves_leaves_nothing(moving: tuple[Sessions, Session, Reserve]) -> None:
+    sessions, session, reserve = moving
+    run = asyncio.ensure_future(sessions.execute(ANNA, session.id, "import refusing", [], []))
+    await until(lambda: session.target is not None and session.target.busy)
+    await sessions.close(ANNA, session.id)
+    try:
+        told = (await run)[0]["error"]
+    except Gone as gone:  # whichever comes first: the interrupt, or the end of the worker
+        told = gone.message
+    assert "interrupted" in told or "it was closed while running: import refusing" in told
+    assert reserve.count() == 0
+
+
+async def test_a_move_can_be_cancelled_and_is_no_idleness(moving: tuple[Sessions, Session, Reserve]) -> None:
+    sessions, session, _ = moving
+    sessions.watch()
+    run = asyncio.ensure_future(sessions.execute(ANNA, session.id, "import refusing", [], []))
+    await asyncio.sleep(0.7)
+    assert sessions.cancel(ANNA, session.id)
+    assert "The call was interrupted" in (await run)[0]["error"]
+    assert session.placement == "process"
+    assert await sessions.objects(ANNA, session.id) == ["Slow", "slow"]

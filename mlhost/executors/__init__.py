@@ -22,6 +22,7 @@ class Worker(Protocol):
 
     deadline_seconds: float  # that each call may take
     deadline_setting: str  # by which name the one who set it knows it, or ""
+    python: str  # the version it runs, "3.11.7"
 
     @property
     def console(self) -> Console:
@@ -30,6 +31,10 @@ class Worker(Protocol):
     @property
     def lost(self) -> str:
         """ "" while the worker lives, else how it died, in words."""
+
+    @property
+    def lingers(self) -> bool:
+        """Whether its code runs on in the server although the worker is lost."""
 
     @property
     def busy(self) -> bool:

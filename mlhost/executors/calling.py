@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import itertools
 import math
+import platform
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, Concatenate
@@ -32,6 +33,7 @@ class CallingWorker(ABC):
         self.lost = ""
         self.deadline_seconds = deadline_seconds
         self.deadline_setting = ""
+        self.python = platform.python_version()
         self._inlet: Inlet | None = None
         self._turn = asyncio.Lock()
         self._numbers = itertools.count()
@@ -41,6 +43,11 @@ class CallingWorker(ABC):
         self._closed_reason = ""  # set once it is being closed, also for the calls that wait for their turn
         self._deadline = 0.0  # of the pending call, by the loop's clock
         self._timers: list[asyncio.TimerHandle] = []
+
+    @property
+    def lingers(self) -> bool:
+        """Whether its code runs on in the server although the worker is lost."""
+        return False
 
     @property
     def busy(self) -> bool:

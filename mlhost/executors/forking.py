@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import logging
 import os
 import signal
 import socket
 import subprocess
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,7 @@ from mlhost.errors import Unavailable
 from mlhost.executors import wire
 from mlhost.executors.channel import FrameProtocol
 from mlhost.executors.console import OUTPUT_BYTES
+from mlhost.executors.pythons import Python
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +45,8 @@ class ProcessSettings:
     processes: int = 0
     cpu_seconds: float = 0.0
     output_bytes: int = OUTPUT_BYTES
+    accept_1d_samples: bool = False
+    python: str = ""
 
     def limits(self) -> dict[str, int]:
         """What the kernel holds each process of a worker to: setting -> bytes or count, 0 = no limit."""
@@ -76,17 +79,18 @@ class Template:
         self._transport: asyncio.BaseTransport | None = None
 
     @classmethod
-    async def start(cls, work: Path, settings: ProcessSettings) -> Template:
+    async def start(cls, work: Path, settings: ProcessSettings, python: Python) -> Template:
         """Start the process in the folder `work`; its imports go on while this returns."""
         ours, theirs = socket.socketpair()
         with theirs:
-            arguments = [sys.executable, "-P", "-m", "mlhost.executors.template", str(theirs.fileno())]
+            arguments = [python.path, "-P", "-m", "mlhost.executors.template", str(theirs.fileno())]
+            flags = ["1d"] if settings.accept_1d_samples else []
             process = subprocess.Popen(  # noqa: ASYNC220 - the start is short, and nothing else can be done before
-                [*arguments, str(settings.processes), ",".join(settings.preload)],
+                [*arguments, str(settings.processes), ",".join(settings.preload), *flags],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 cwd=work,
-                env=_environment(settings, os.environ),
+                env=_environment(settings, os.environ, python),
                 start_new_session=True,
             )
         # One descriptor for the transport, which reads, and one for us: descriptors travel only by sendmsg.
@@ -103,7 +107,10 @@ class Template:
         descriptors: tuple[int, int],
         on_exit: OnExit,
     ) -> Forked:
-        """Fork a worker that gets the two descriptors; Unavailable if that cannot be."""
+        """Fork a worker that gets the two descriptors; Unavailable if that cannot be.
+
+        When this raises there is no worker, or none for long, and `on_exit` is never told.
+        """
         try:
             async with asyncio.timeout(TEMPLATE_SECONDS):
                 await asyncio.shield(self._ready)
@@ -117,11 +124,13 @@ class Template:
             async with asyncio.timeout(FORK_SECONDS):
                 pid = await forked
         except TimeoutError:
+            self._exits.pop(number, None)
             self._process.kill()  # it hangs: the next worker is forked from a new one
             raise Unavailable(f"The template process did not fork a worker within {FORK_SECONDS:g} s.") from None
         except BaseException:
+            with contextlib.suppress(Unavailable):  # the template is gone, and all workers with it
+                self.signal(number, signal.SIGKILL)  # should it be forked all the same
             self._exits.pop(number, None)
-            self.signal(number, signal.SIGKILL)
             raise
         finally:
             self._forks.pop(number, None)
@@ -188,8 +197,10 @@ class Template:
             on_exit(reason)
 
 
-def _environment(settings: ProcessSettings, environ: Mapping[str, str]) -> dict[str, str]:
+def _environment(settings: ProcessSettings, environ: Mapping[str, str], python: Python) -> dict[str, str]:
     allowed = (*ENVIRONMENT, *settings.environment)
     kept = {name: environ[name] for name in allowed if name in environ}
+    if python.links:  # the server's own path holds modules of another Python
+        kept["PYTHONPATH"] = python.links
     threads = dict.fromkeys(THREAD_VARIABLES, str(settings.threads))
     return {**kept, **threads, "MPLBACKEND": "Agg", "PYTHONUNBUFFERED": "1"}

@@ -6,6 +6,7 @@ can interrupt its code and nobody else can.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import socket
 import struct
@@ -40,7 +41,9 @@ def serve(channel: int, console: int, alarm: int, folder: str, refusing: Mapping
         with socket.socket(fileno=channel) as frames:
             for number, function, arguments in wire.frames(frames):
                 watchdog.expect(number)
-                frames.sendall(answer(workspace, number, function, arguments))
+                reply = answer(workspace, number, function, arguments)
+                with contextlib.suppress(BrokenPipeError):  # the host has given this call up
+                    frames.sendall(reply)
     finally:
         watchdog.stop()
         capture.flush()

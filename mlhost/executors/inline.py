@@ -3,7 +3,8 @@
 A workspace has its namespace, its console (what Python prints), and what `threads` gives it. Everything else is the
 server's: modules and what code sets in them, `random`, the environment, memory, `sys.modules["__main__"]` (so plain
 pickle does not find the workspace's own classes; snapshots do). Files put into the folder cannot be imported: another
-workspace would get the same module.
+workspace would get the same module. `runtime.accept_1d_samples` changes scikit-learn for the whole interpreter, and
+for good, from the first workspace on.
 
 Code is interrupted by an exception at its next bytecode: one long call into C does not notice (nor does code that
 swallows it). An interrupt can land while a library holds a lock. `os._exit`, a crash in C or too much memory take the
@@ -26,6 +27,7 @@ from mlhost.executors import callables
 from mlhost.executors.console import OUTPUT_BYTES
 from mlhost.executors.faults import told
 from mlhost.executors.threads import Listener, ThreadExecutor, WorkspaceThread
+from mlhost.runtime import onesample
 from mlhost.runtime.capture import OwnStreams
 from mlhost.runtime.interrupt import ThreadGate, gate_of_this_thread
 from mlhost.runtime.workspace import Workspace
@@ -36,8 +38,13 @@ _numbers = itertools.count(1)  # of the workspaces of this interpreter, whose tr
 class InlineExecutor(ThreadExecutor):
     """Opens workspaces in this interpreter."""
 
-    def __init__(self, work: Path, output_bytes: int = OUTPUT_BYTES) -> None:
-        super().__init__(work, InlineThread, output_bytes)
+    def __init__(self, work: Path, output_bytes: int = OUTPUT_BYTES, *, accept_1d_samples: bool = False) -> None:
+        def make(folder: Path, console: int, listener: Listener) -> InlineThread:
+            if accept_1d_samples:  # not before a workspace is opened: a server that has none stays as it is
+                onesample.install()
+            return InlineThread(folder, console, listener)
+
+        super().__init__(work, make, output_bytes)
 
 
 class InlineThread(WorkspaceThread):

@@ -85,18 +85,20 @@ class InterpreterThread(WorkspaceThread):
         """See `WorkspaceThread`."""
         from concurrent import interpreters  # type: ignore[attr-defined, unused-ignore] # there from 3.14 on
 
-        interpreter = interpreters.create()
         try:
-            interpreter.call(
-                guest.serve,
-                self._theirs.detach(),
-                self.console,
-                self._watchdogs.detach(),
-                str(self.folder),
-                dict(self._refusing),
-            )
+            interpreter = interpreters.create()
+            try:
+                interpreter.call(
+                    guest.serve,
+                    self._theirs.detach(),
+                    self.console,
+                    self._watchdogs.detach(),
+                    str(self.folder),
+                    dict(self._refusing),
+                )
+            finally:
+                interpreter.close()
         finally:
-            interpreter.close()
             self._alarm.close()
             os.close(self.console)
 

@@ -55,10 +55,15 @@ async def chunks(call: Call, number: int, size: int) -> AsyncIterator[bytes]:
 
 async def thaw_into(call: Call, frozen: AsyncIterable[bytes]) -> None:
     """Send a frozen workspace into a worker and open it there: not before `frozen`, which verifies it, has ended."""
+    await open_in(call, frozen, thaw)
+
+
+async def open_in(call: Call, content: AsyncIterable[bytes], opener: Callable[[Workspace, int], None]) -> None:
+    """Send bytes into a worker and then have `opener` open the parcel of that number there."""
     async with lent(call) as number:
-        async for chunk in frozen:
+        async for chunk in content:
             await call(put_chunk, number, chunk)
-        await call(thaw, number)
+        await call(opener, number)
 
 
 async def _drop(call: Call, number: int) -> None:

@@ -114,6 +114,15 @@ class Pool:
         if self._count < self._settings.least and not self._starting and self._warming is None and not self._closed:
             self._grow()
 
+    @property
+    def resting_since(self) -> float | None:
+        """When the worker that may be ended for another's sake came to rest (monotonic); None if there is none."""
+        return self._idle[0].idle_since if self._idle and self._count > self._settings.least else None
+
+    def end_resting(self) -> asyncio.Task[None]:
+        """End that worker."""
+        return self._discard(self._idle.pop(0))
+
     def adopt(self, worker: Worker) -> None:
         """Take in a worker that is ready."""
         self._added(1)
@@ -270,9 +279,9 @@ class Pool:
         if (not self._closed or self._waiting or self._waiting_patiently) and self._count < self._room:
             self._grow()
 
-    def _discard(self, member: _Member) -> None:
+    def _discard(self, member: _Member) -> asyncio.Task[None]:
         self._added(-1)
-        self._spawn(member.worker.close())
+        return self._spawn(member.worker.close())
 
     async def _weigh(self, member: _Member) -> None:
         """Replace a worker that has grown beyond what it may; else it goes back to work."""
@@ -311,10 +320,11 @@ class Pool:
         else:
             self._empty.set()
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
 
 def _next(queue: deque[asyncio.Future[_Member]]) -> asyncio.Future[_Member] | None:

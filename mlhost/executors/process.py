@@ -15,13 +15,14 @@ from typing import Any
 from uuid import uuid4
 
 from mlhost.errors import Unavailable
-from mlhost.executors import deaths
+from mlhost.executors import deaths, pythons
 from mlhost.executors.calling import GRACE_SECONDS, CallingWorker
 from mlhost.executors.channel import Channel
 from mlhost.executors.console import Inlet
 from mlhost.executors.families import new_mark
 from mlhost.executors.forking import ProcessSettings, Template
 from mlhost.executors.meter import Meter
+from mlhost.executors.pythons import Python
 from mlhost.runtime.interrupt import settle
 
 UNANSWERED = -1  # the number of a call whose answer nobody waits for
@@ -37,6 +38,7 @@ class ProcessExecutor:
         self._work = work
         self._settings = settings
         self._template: Template | None = None
+        self._python: Python | None = None
         self._starting = asyncio.Lock()
         self._closed = False
 
@@ -50,6 +52,7 @@ class ProcessExecutor:
         folder = self._work / str(uuid4())
         folder.mkdir(mode=0o700)
         worker = ProcessWorker(folder, deadline_seconds, self._settings)
+        worker.python = self._python.version if self._python else ""
         worker.deadline_setting = deadline_setting
         try:
             await worker.start(template)
@@ -72,7 +75,8 @@ class ProcessExecutor:
                 await self._template.close()
                 self._template = None
             if self._template is None:
-                self._template = await Template.start(self._work, self._settings)
+                self._python = self._python or await pythons.find(self._settings.python, self._work)
+                self._template = await Template.start(self._work, self._settings, self._python)
             return self._template
 
 
@@ -93,19 +97,22 @@ class ProcessWorker(CallingWorker):
 
     async def start(self, template: Template) -> None:
         """Have the template fork the process and connect to it."""
-        ours, theirs = socket.socketpair()
         self._inlet = Inlet(self.console)
         try:
             self._template = template
-            await self._channel.connect(ours)
-            mark = new_mark()
-            spec = {"folder": str(self._folder), "limits": self._settings.limits(), "mark": mark}
-            forked = await template.fork(spec, (theirs.fileno(), self._inlet.writer), self._on_exit)
+            ours, theirs = socket.socketpair()
+            with theirs:
+                await self._channel.connect(ours)
+                mark = new_mark()
+                spec = {"folder": str(self._folder), "limits": self._settings.limits(), "mark": mark}
+                forked = await template.fork(spec, (theirs.fileno(), self._inlet.writer), self._on_exit)
             self._number = forked.number
             self._meter = Meter(self._settings.cpu_seconds, forked, mark)
             self._first_look_seconds = self._meter.first_look_seconds
+        except BaseException:
+            self._on_exit("it never started")
+            raise
         finally:
-            theirs.close()
             os.close(self._inlet.writer)
 
     async def close(self, *, force: bool = False) -> None:

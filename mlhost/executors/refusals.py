@@ -1,4 +1,4 @@
-"""Which packages refuse to load in subinterpreters, found out by a throw-away process that tries them."""
+"""Which modules refuse to load in subinterpreters, found out by a throw-away process that tries them."""
 
 from __future__ import annotations
 
@@ -6,38 +6,40 @@ import asyncio
 import json
 import logging
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
+
+from mlhost.runtime.imports import package_of
 
 log = logging.getLogger(__name__)
 
-TRY_SECONDS = 60.0  # for all packages of one trial
+TRY_SECONDS = 60.0  # for all modules of one trial
 
 
 class Refusals:
-    """What is known of packages; whatever is asked and not known is tried, once."""
+    """What is known of modules; whatever is asked and not known is tried, once."""
 
     def __init__(self) -> None:
-        self._reasons: dict[str, str] = {}  # package -> why it refuses, or ""
+        self._reasons: dict[str, str] = {}  # module -> why it refuses, or ""
         self._trying = asyncio.Lock()
         self._first: asyncio.Task[Mapping[str, str]] | None = None
 
-    def learn(self, modules: Iterable[str]) -> None:
-        """Begin to try the packages of these modules."""
-        packages = sorted({module.partition(".")[0] for module in modules})
-        self._first = asyncio.get_running_loop().create_task(self.among(packages))
+    def learn(self, modules: Collection[str]) -> None:
+        """Begin to try these modules and their packages."""
+        wanted = {*modules, *map(package_of, modules)}
+        self._first = asyncio.get_running_loop().create_task(self.among(wanted))
 
     def known(self) -> Mapping[str, str]:
-        """The packages known to refuse, and why."""
-        return {package: reason for package, reason in self._reasons.items() if reason}
+        """The modules known to refuse, and why."""
+        return {module: reason for module, reason in self._reasons.items() if reason}
 
-    async def among(self, packages: Iterable[str]) -> Mapping[str, str]:
-        """Those of the packages that refuse, and why."""
-        wanted = set(packages)
+    async def among(self, modules: Iterable[str]) -> Mapping[str, str]:
+        """Those of the modules that refuse, and why."""
+        wanted = set(modules)
         if wanted - self._reasons.keys():
             async with self._trying:
                 if unknown := wanted - self._reasons.keys():
                     self._reasons |= await _tried(sorted(unknown))
-        return {package: reason for package, reason in self.known().items() if package in wanted}
+        return {module: reason for module, reason in self.known().items() if module in wanted}
 
     async def close(self) -> None:
         """Give up a trial that is on its way."""
@@ -46,17 +48,17 @@ class Refusals:
             await asyncio.wait([self._first])
 
 
-async def _tried(packages: list[str]) -> dict[str, str]:
+async def _tried(modules: list[str]) -> dict[str, str]:
     """What the probe says; a probe that fails is taken to mean that nothing refuses, and importing will tell."""
-    command = [sys.executable, "-P", "-m", "mlhost.executors.probe", *packages]
+    command = [sys.executable, "-P", "-m", "mlhost.executors.probe", *modules]
     try:
         reasons: dict[str, str] = json.loads(await _output_of(command))
     except (OSError, ValueError) as fault:  # a timeout is an OSError
-        log.warning("it is not known which packages refuse subinterpreters: the probe failed (%r)", fault)
-        return dict.fromkeys(packages, "")
-    for package, reason in reasons.items():
+        log.warning("it is not known what refuses subinterpreters: the probe failed (%r)", fault)
+        return dict.fromkeys(modules, "")
+    for module, reason in reasons.items():
         if reason:
-            log.info("%s does not load in subinterpreters: %s", package, reason)
+            log.info("%s does not load in subinterpreters: %s", module, reason)
     return reasons
 
 

@@ -1,6 +1,7 @@
 """The template process: imports the scientific stack once, then forks a worker whenever the host asks.
 
-It runs `python -m mlhost.executors.template DESCRIPTOR PROCESSES MODULES` with one end of a socketpair. The host sends
+It runs `python -m mlhost.executors.template DESCRIPTOR PROCESSES MODULES ["1d"]` with one end of a socketpair;
+"1d" is `runtime.accept_1d_samples`. The host sends
 ["fork", number, spec] with two descriptors (the worker's channel, its console) or ["signal", number, signal]; it is
 told ["ready", missing modules], ["forked", number, process id], ["failed", number, why] and ["exited", number, wait
 status, peak bytes, why the template killed it or ""]. As the parent it alone signals workers, so a signal can never
@@ -26,6 +27,7 @@ from typing import Any
 
 from mlhost.executors import child, families, kernel, wire
 from mlhost.executors.crowds import Crowds
+from mlhost.runtime import onesample
 
 MAX_DESCRIPTORS = 2  # that travel with one message
 
@@ -36,6 +38,8 @@ def main() -> None:
     kernel.signal_when_parent_ends(signal.SIGTERM)  # it also ends should a process of the server's hold the socket open
     kernel.adopt_orphans()
     missing = preload(sys.argv[3].split(",") if sys.argv[3] else [])
+    if sys.argv[4:] == ["1d"]:
+        onesample.install()
     gc.collect()
     gc.freeze()  # without it a collection in a worker would copy every page of the template
     template = Template(control, int(sys.argv[2]))

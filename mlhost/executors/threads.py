@@ -140,17 +140,24 @@ class ThreadWorker(CallingWorker):
         self._ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._ended = asyncio.Event()
 
+    @property
+    def lingers(self) -> bool:
+        """See `Worker`."""
+        return self._is_left_behind and not self._ended.is_set()
+
     async def start(self, make: MakeThread) -> None:
         """Start the thread and wait until the workspace is its own."""
         self._inlet = Inlet(self.console)
         listener = Listener(self._on_ready, self._on_answer, self._on_end)
-        thread = make(self._folder, self._inlet.writer, listener)
+        thread: WorkspaceThread | None = None
         try:
+            thread = make(self._folder, self._inlet.writer, listener)
             await thread.connect()
             thread.start()
         except BaseException as fault:
             os.close(self._inlet.writer)
-            thread.dismiss()
+            if thread is not None:
+                thread.dismiss()
             if isinstance(fault, (RuntimeError, OSError)):
                 raise Unavailable(f"No thread can be started: {fault}") from None
             raise
@@ -199,7 +206,7 @@ class ThreadWorker(CallingWorker):
 
     def _leave_behind(self, reason: str) -> None:
         self._is_left_behind = True
-        log.warning("code that does not stop is left running in the server")
+        log.warning("code that does not stop is left running in the server, in %s: %s", self._folder, reason)
         self._lose(f"{reason}, and its code still runs in the server")
 
     # --- what the thread tells -------------------------------------------------------------------------------------

@@ -14,12 +14,12 @@ from mlhost.http import (
     oauth,
     personal,
     pools,
+    realtime,
     scoring,
     services,
     sessions,
     snapshots,
     status,
-    unsupported,
     users,
 )
 from mlhost.http import documents as about
@@ -31,7 +31,7 @@ TOLD = (
     personal.routes,
     users.routes,
     services.routes,
-    unsupported.routes,
+    realtime.routes,
     pools.routes,
     services.documents,
     sessions.routes,

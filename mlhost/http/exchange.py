@@ -7,6 +7,7 @@ tolerated, unknown properties ignored.
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -30,6 +31,8 @@ log = logging.getLogger(__name__)
 Wire = TypeVar("Wire", bound=msgspec.Struct)
 Read = TypeVar("Read")
 
+PIECE_BYTES = 1 << 18  # of a file that are passed on at once
+MAX_TEXT_BYTES = 1 << 20  # of a text in a form
 SLOWEST_BYTES_PER_SECOND = 10_000  # that a sender may keep up, after the first `server.body_seconds`
 
 
@@ -54,6 +57,7 @@ AskedRuntime = Annotated[
         description="Python. R, which is what a request without it asks for, is refused: this server runs Python.",
     ),
 ]
+Version = Annotated[str, Meta(description="The Python it runs: 3.11.7. Not in the original.")]
 Placed = Annotated[str, Meta(description="Where the code runs: process, interpreter or inline. Not in the original.")]
 
 
@@ -91,19 +95,62 @@ async def upload(request: web.Request, field: str) -> tuple[str, bytes]:
     raise Invalid(f"The multipart body has no part named {field!r}.", field=field)
 
 
+class Form:
+    """A multipart body of one file and some texts: iterate over the file's bytes first, then read the `texts`.
+
+    The parts may come in any order, and what is not asked for is passed over; a body without a file has no bytes.
+    """
+
+    def __init__(self, request: web.Request, file: str, texts: tuple[str, ...]) -> None:
+        self.texts: dict[str, str] = {}
+        self._request = request
+        self._file = file
+        self._wanted = {_folded(name): name for name in texts}
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        """The content of the file part; Invalid if the body is no form, or has two."""
+        request, is_read = self._request, False
+        if not request.content_type.startswith("multipart/"):
+            raise Invalid(f"The body must be multipart/form-data, its file a part {self._file!r}.", field=self._file)
+        with _faults_in_words():
+            parts = await request.multipart()
+            while isinstance(part := await _next(request, parts.next()), BodyPartReader):
+                name = _folded(part.name or "")
+                if name == _folded(self._file):
+                    if is_read:
+                        raise Invalid(f"The multipart body has two parts named {self._file!r}.", field=self._file)
+                    is_read = True
+                    async for piece in _pieces(request, functools.partial(part.read_chunk, PIECE_BYTES)):
+                        yield piece
+                else:
+                    text = await _received(request, part.read_chunk, MAX_TEXT_BYTES)
+                    if name in self._wanted:
+                        self.texts[self._wanted[name]] = text.decode()
+
+
 async def _received(request: web.Request, more: Callable[[], Awaitable[bytes]], most: int | None = None) -> bytes:
     """What `more` gives until it gives nothing, within the bounds of size and time."""
+    content = bytearray()
+    async for chunk in _pieces(request, more, most):
+        content += chunk
+    return bytes(content)
+
+
+async def _pieces(
+    request: web.Request, more: Callable[[], Awaitable[bytes]], most: int | None = None
+) -> AsyncIterator[bytes]:
+    """What `more` gives, one after the other, within the bounds of size and time."""
     settings = request.app[HOST].config.server
     most = settings.max_body_bytes if most is None else most
-    started, content = monotonic(), bytearray()
+    started, size = monotonic(), 0
     with _faults_in_words():
         while chunk := await _next(request, more()):
-            content += chunk
-            if len(content) > most:
-                raise web.HTTPRequestEntityTooLarge(max_size=most, actual_size=len(content))
-            if monotonic() - started > settings.body_seconds + len(content) / SLOWEST_BYTES_PER_SECOND:
+            size += len(chunk)
+            if size > most:
+                raise web.HTTPRequestEntityTooLarge(max_size=most, actual_size=size)
+            if monotonic() - started > settings.body_seconds + size / SLOWEST_BYTES_PER_SECOND:
                 raise web.HTTPRequestTimeout
-    return bytes(content)
+            yield chunk
 
 
 async def _next(request: web.Request, reading: Awaitable[Read]) -> Read:

@@ -60,6 +60,4 @@ def _errors(operation: Operation, *, is_open: bool) -> Iterable[int]:
         statuses |= {*BEHIND_THE_DOOR}
     if operation.takes is not None:
         statuses |= {*WITH_A_BODY}
-    if not operation.is_offered:
-        statuses.add(501)
     return sorted(statuses - operation.gives.keys())

@@ -15,6 +15,7 @@ from mlhost.errors import Conflict, NotFound
 from mlhost.http.exchange import (
     AskedRuntime,
     Placed,
+    Version,
     WireStruct,
     empty,
     json_bytes,
@@ -91,6 +92,7 @@ class WebService(WireStruct):
     output_file_names: tuple[str, ...]
     my_permission_on_service: Annotated[str, Meta(description="read/write or read only.")]
     placement: Placed | UnsetType = UNSET
+    python_version: Version | UnsetType = UNSET
 
 
 class SwaggerJsonResponse(WireStruct):
@@ -150,8 +152,8 @@ async def publish(request: web.Request) -> web.Response:
     names.runtime_type(wanted.runtime_type)
     name, version = request.match_info["name"], request.match_info.get("version")
     service = await host.services.publish(who, name, version, wanted.draft())
-    address = _address(service)
-    return record(address, status=201, location=quote(address))
+    path = address(service)
+    return record(path, status=201, location=quote(path))
 
 
 @routes.patch(
@@ -171,7 +173,7 @@ async def patch(request: web.Request) -> web.Response:
     if wanted.runtime_type is not None:
         names.runtime_type(wanted.runtime_type)
     service = await host.services.patch(who, **request.match_info, draft=wanted.draft())
-    return record(_address(service))
+    return record(address(service))
 
 
 @routes.delete(
@@ -211,7 +213,7 @@ def _shown(who: Principal, service: Service) -> WebService:
         version_published_by=service.published_by,
         creation_time=timestamp(service.created_at),
         snapshot_id=service.snapshot_id,
-        runtime_type=names.RUNTIME,
+        runtime_type=definition.runtime,
         init_code=definition.init_code,
         code=definition.code,
         description=definition.description,
@@ -221,6 +223,7 @@ def _shown(who: Principal, service: Service) -> WebService:
         output_file_names=definition.output_files,
         my_permission_on_service="read/write" if service.is_editable_by(who) else "read only",
         placement=definition.placement or UNSET,
+        python_version=definition.python or UNSET,
     )
 
 
@@ -228,7 +231,8 @@ def _definitions(types: tuple[NamedType, ...]) -> list[ParameterDefinition]:
     return [ParameterDefinition(name=name, type=kind) for name, kind in types]
 
 
-def _address(service: Service) -> str:
+def address(service: Service) -> str:
+    """Where the version is called."""
     return f"/api/{service.name}/{service.version}"
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import msgspec
 from aiohttp import web
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
 
 from mlhost import names
 from mlhost.errors import Conflict, Gone, Invalid, NotFound
@@ -14,6 +14,7 @@ from mlhost.http.exchange import (
     AskedRuntime,
     Placed,
     Runtime,
+    Version,
     WireStruct,
     attachment,
     body,
@@ -58,6 +59,8 @@ class Session(WireStruct):
     name: str
     owner: str
     runtime_type: Runtime
+    placement: Placed | UnsetType = UNSET
+    python_version: Version | UnsetType = UNSET
 
 
 class WorkspaceObject(WireStruct):
@@ -118,7 +121,14 @@ async def list_sessions(request: web.Request) -> web.Response:
     sessions = request.app[HOST].sessions.list_open(request[WHO])
     return record(
         [
-            Session(id=session.id, name=session.name, owner=session.owner, runtime_type=names.RUNTIME)
+            Session(
+                id=session.id,
+                name=session.name,
+                owner=session.owner,
+                runtime_type=names.RUNTIME,
+                placement=session.placement,
+                python_version=session.worker.python,
+            )
             for session in sessions
         ]
     )

@@ -15,7 +15,6 @@ from mlhost.openapi.schemas import IN_OPENAPI, IN_SWAGGER, Json, openapi_schemas
 JSON = "application/json"
 FORM = "multipart/form-data"
 CONTENT = {"contentMediaType": "application/octet-stream"}
-NOT_OFFERED = "Known, and answered 501: not offered yet."
 Schemas = Iterator[Json]  # of the wire types of all operations, in the order of `_kinds`
 
 
@@ -82,8 +81,7 @@ def _paths(routes: Sequence[Route], schemas: Iterable[Json], told: Callable[[Rou
 def _head(route: Route) -> Json:
     operation = route.operation
     head = {"summary": route.summary, "operationId": operation.id, "tags": [route.tag]}
-    note = operation.note if operation.is_offered else NOT_OFFERED
-    told = {"description": note} if note else {}
+    told = {"description": operation.note} if operation.note else {}
     return head | told | ({"deprecated": True} if operation.is_deprecated else {})
 
 

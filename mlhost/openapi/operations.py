@@ -54,7 +54,6 @@ class Operation:
     query: tuple[Field, ...] = ()
     body_name: str = ""  # of the parameter that holds the body, where it is not the name of its type
     note: str = ""
-    is_offered: bool = True  # else it is answered 501 for now
     is_deprecated: bool = False
 
 

@@ -29,6 +29,20 @@ def install(console: int | None = None) -> None:
         setattr(sys, name, _stream(_descriptors[name]))
 
 
+def outputs() -> list[Any]:
+    """`sys.stdout` and `sys.stderr` as they are now.
+
+    Not by `sys.stdout`: CPython 3.14, once that has run often, looks past the class of `sys`, where a thread's own are.
+    """
+    return [getattr(sys, name) for name in OUTPUTS]
+
+
+def put_back(streams: list[Any]) -> None:
+    """Have them be what `outputs` gave."""
+    for name, stream in zip(OUTPUTS, streams, strict=True):
+        setattr(sys, name, stream)
+
+
 def flush() -> None:
     """Write out what Python still buffers; a stream that user code closed is opened again."""
     for name in OUTPUTS:

@@ -1,4 +1,4 @@
-"""Which packages code imports, and packages that cannot be imported where it runs.
+"""Which modules code imports, and packages that cannot be imported where it runs.
 
 In a subinterpreter compiled modules that were not made for it refuse to load (PEP 489, PEP 684). What users are told
 then names the package and the way out.
@@ -13,7 +13,7 @@ from importlib.abc import MetaPathFinder
 from importlib.machinery import ExtensionFileLoader, ModuleSpec
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, TypedDict
 
 from mlhost.runtime.workspace import Workspace
 
@@ -34,7 +34,7 @@ def refuse(packages: Mapping[str, str]) -> None:
             return create(self, spec)
         except ImportError as fault:
             if any(sign in str(fault) for sign in SIGNS):
-                raise _refusal(spec.name.partition(".")[0], str(fault)) from None
+                raise _refusal(package_of(spec.name), str(fault)) from None
             raise
 
     ExtensionFileLoader.create_module = create_module  # type: ignore[method-assign, assignment]
@@ -57,20 +57,38 @@ def refusal_detail(fault: BaseException) -> dict[str, str]:
     return {REFUSED: refused[0]} if refused else {}
 
 
-def needed(workspace: Workspace, code: str) -> list[str]:
-    """The top-level packages that import statements of the code name and that are not imported yet, sorted.
+class Needed(TypedDict):
+    """What code imports."""
 
-    Modules in the working directory are looked into as well. Code that does not compile needs nothing.
+    modules: list[str]  # that are not imported yet, sorted
+    own: list[str]  # packages and modules in the working directory, sorted
+
+
+def needed(workspace: Workspace, code: str) -> Needed:
+    """The modules that import statements of the code name.
+
+    What is imported `from` a package may be a module of it as well. Modules in the working directory are looked into.
+    Code that does not compile needs nothing.
     """
     found: set[str] = set()
     own: set[str] = set()
     sources = [code]
     while sources:
-        for package in set(_imported(sources.pop())) - found - own - sys.modules.keys() - sys.stdlib_module_names:
-            inside = list(_own_sources(workspace.folder, package))
-            (own if inside else found).add(package)
-            sources += inside
-    return sorted(found)
+        for module in set(_imported(sources.pop())) - found:
+            package = package_of(module)
+            if package in own or package in sys.stdlib_module_names:
+                continue
+            if inside := list(_own_sources(workspace.folder, package)):
+                own.add(package)
+                sources += inside
+            elif not _is_here(module):
+                found.add(module)
+    return Needed(modules=sorted(found), own=sorted(own))
+
+
+def package_of(module: str) -> str:
+    """The top-level package it belongs to."""
+    return module.partition(".")[0]
 
 
 class _Refusing(MetaPathFinder):
@@ -103,9 +121,16 @@ def _imported(code: str) -> Iterator[str]:
         return
     for node in nodes:
         if isinstance(node, ast.Import):
-            yield from (alias.name.partition(".")[0] for alias in node.names)
+            yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            yield node.module.partition(".")[0]
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names if alias.name != "*")
+
+
+def _is_here(module: str) -> bool:
+    """Whether importing it loads nothing any more."""
+    package, _, name = module.rpartition(".")
+    return module in sys.modules or name in getattr(sys.modules.get(package), "__dict__", ())
 
 
 def _own_sources(folder: Path, package: str) -> Iterator[str]:

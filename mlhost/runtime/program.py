@@ -135,6 +135,7 @@ class Program:
         inputs = self.signature.decode(body)
         objects = workspace.objects
         outputs, error = b"{}", ""
+        streams = capture.outputs()
         try:
             objects.update(inputs)
             with interruptible():
@@ -147,6 +148,7 @@ class Program:
         finally:
             objects.clear()
             objects.update(self._pristine)
+            capture.put_back(streams)  # what a call put in their place would take the output of all later ones
             capture.flush()
         files, changed = self._files.collect()
         return _result(error, outputs, files, changed)

@@ -8,7 +8,10 @@ import inspect
 import json
 import os
 import sys
+import tempfile
+import time
 import traceback
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -71,6 +74,16 @@ def fails(action, *words):
     except HttpException as error:
         return all(word in str(error) for word in words)
     return False
+
+
+def finished(batch):
+    """The results of a batch when all of it is done."""
+    deadline = time.time() + 30
+    while True:
+        results = batch.results(show_partial_results=True)
+        if results.state == "Complete" or time.time() > deadline:
+            return results
+        time.sleep(0.05)
 
 
 def same(left, right):
@@ -257,6 +270,32 @@ def code_that_raises_is_an_error_in_the_answer(client):
     assert result.error == "NameError: name 'p' is not defined", result.error
     assert "Traceback" in result.console_output
     assert result.outputs == {"y": None}
+
+
+def a_batch_is_started_followed_and_its_files_are_read(client):
+    code = "y = x * 2\nwith open('y.txt', 'w') as file:\n    file.write(str(y))"
+    service = client.deploy_service(
+        PREFIX + "Batch", version="1", code_str=code, inputs={"x": float}, outputs={"y": float}, artifacts=["y.txt"]
+    )
+    for records in (
+        pd.DataFrame({"x": [1.0, 2.0, 3.0]}),
+        {"x": [1, 2, 3]},
+        [{"x": 1.0}, {"x": 2.0}, {"x": 3.0}],
+    ):
+        batch = service.batch(records, parallel_count=2).start()
+        assert batch.execution_id in service.list_batch_executions()
+        results = finished(service.get_batch(batch.execution_id))
+        assert (results.state, results.completed_item_count, results.total_item_count) == ("Complete", 3, 3)
+        assert [results.execution(index).output("y") for index in range(3)] == [2.0, 4.0, 6.0]
+        assert results.execution(1).artifact("y.txt") == b"4.0"
+        assert batch.list_artifacts(2) == ["y.txt"]
+        assert batch.artifact(2, "y.txt") == b"6.0"
+        with tempfile.TemporaryDirectory() as folder:
+            [path] = batch.download(0, "y.txt", folder)
+            assert Path(path).read_bytes() == b"2.0"
+        batch.cancel()
+        assert batch.execution_id not in service.list_batch_executions()
+    assert fails(batch.results, "404")
 
 
 def nothing_of_deploying_is_left_behind(client):

@@ -502,6 +502,22 @@ async def test_an_object_that_never_tells_what_it_is_ends_its_snapshot_and_not_t
 # --- programs
 
 
+@pytest.mark.parametrize(
+    "replaced", ["io.StringIO()", "io.TextIOWrapper(sys.stdout.buffer)", "None"], ids=["text", "wrapper", "none"]
+)
+async def test_a_stream_that_one_call_replaces_does_not_take_the_output_of_the_next(
+    worker: Worker, replaced: str
+) -> None:
+    code = f"import io, sys\nprint(n)\nif n == 1: sys.stdout = sys.stderr = {replaced}\n1 / n"
+    spec = ProgramSpec(code=code, init_code="", inputs=[("n", "integer")], outputs=[], files=[])
+    await worker.call(program.prepare, spec)
+    for n in (1, 0, 1, 2):
+        await worker.call(program.score, b'{"n": %d}' % n)
+        printed = worker.console.take()
+        assert printed.startswith(f"{n}\n")
+        assert ("ZeroDivisionError" in printed) == (n == 0)
+
+
 async def test_a_program_is_prepared_once_and_its_calls_leave_nothing_behind(worker: Worker) -> None:
     spec = ProgramSpec(
         code="import os\nn += 1\nfiles = os.listdir()\nopen('left', 'w').close()\nleft = 1\ny = x * n",

@@ -111,15 +111,18 @@ async def test_the_servers_memory_is_not_taken_for_the_workers(worker: ThreadWor
 
 
 @supported
-async def test_code_that_cannot_be_stopped_is_reported_as_still_running(executor: InterpreterExecutor) -> None:
+async def test_code_that_cannot_be_stopped_is_reported_as_still_running(
+    executor: InterpreterExecutor, caplog: pytest.LogCaptureFixture
+) -> None:
     cell = await open_cell(executor, deadline_seconds=0.2)
-    with pytest.raises(WorkerLost, match=r"did not stop .*stopped after 0\.2 seconds.* still runs in the server"):
+    with pytest.raises(WorkerLost, match=r"did not stop .*after 0\.2 seconds.* still runs in the server"):
         await cell.run("import time\ntime.sleep(4)")
     with pytest.raises(WorkerLost, match="still runs in the server"):
         await cell.run("1")
     await cell.worker.close()
     assert thread_of(cell).is_alive()
     await until(lambda: not thread_of(cell).is_alive())  # the interpreter is given back when its code ends
+    assert {record.levelname for record in caplog.records} == {"WARNING"}
 
 
 @supported
@@ -155,16 +158,33 @@ async def test_the_probe_tells_what_refuses_and_what_does_not() -> None:
 
 
 @supported
+async def test_a_module_is_tried_for_itself_for_its_package_may_load_without_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "gentle").mkdir()
+    (tmp_path / "gentle" / "__init__.py").write_text("name = 1")
+    (tmp_path / "gentle" / "name.py").write_text("import numpy")  # which `from gentle import name` does not import
+    (tmp_path / "gentle" / "rough.py").write_text("import numpy")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
+    modules = ["gentle", "gentle.name", "gentle.nothing", "gentle.rough"]
+    assert (await Refusals().among(modules)).keys() == {"gentle.rough"}
+
+
+@supported
 async def test_a_package_that_crashes_or_hangs_the_probe_refuses(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "crashing.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGSEGV)")
     (tmp_path / "failing.py").write_text("1 / 0")
+    (tmp_path / "partly").mkdir()
+    (tmp_path / "partly" / "__init__.py").touch()
+    (tmp_path / "partly" / "crashing.py").write_text("import crashing")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
-    assert await Refusals().among(["crashing", "failing"]) == {"crashing": "importing it crashes there"}
+    found = await Refusals().among(["crashing", "failing", "partly", "partly.crashing"])
+    assert found == dict.fromkeys(["crashing", "partly.crashing"], "importing it crashes there")
 
 
-def test_the_packages_code_needs_are_read_off_its_import_statements(tmp_path: Path) -> None:
+def test_the_modules_code_needs_are_read_off_its_import_statements(tmp_path: Path) -> None:
     from mlhost.runtime.workspace import Workspace
 
     (tmp_path / "own.py").write_text("import lxml.etree\nfrom own import again")
@@ -179,5 +199,7 @@ def later():
 import own, folder.inner
 from . import sibling
 """
-    assert imports.needed(Workspace({}, tmp_path), code) == ["catboost", "lightgbm", "lxml", "shap", "xgboost"]
-    assert imports.needed(Workspace({}, tmp_path), "this is not Python") == []
+    wanted = ["catboost.core", "lightgbm", "lightgbm.LGBMClassifier", "lxml.etree", "shap", "xgboost"]
+    needs = imports.needed(Workspace({}, tmp_path), code)
+    assert needs == {"modules": wanted, "own": ["folder", "own"]}
+    assert imports.needed(Workspace({}, tmp_path), "this is not Python") == {"modules": [], "own": []}

@@ -1,13 +1,15 @@
 """What only the process placement does: C-level output, calls into C that stop, deaths told in words, the template."""
 
 import asyncio
+import contextlib
 import os
 from pathlib import Path
 
 import pytest
 
 from mlhost.errors import MlhostError, Unavailable, WorkerLost
-from mlhost.executors.forking import ProcessSettings
+from mlhost.executors import families
+from mlhost.executors.forking import ProcessSettings, Template
 from mlhost.executors.process import ProcessExecutor
 from mlhost.runtime.freeze import load_object
 from mlhost.runtime.workspace import list_objects, ping, write_file
@@ -41,6 +43,43 @@ async def test_python_c_and_child_processes_print_to_the_same_console_in_order(c
         "os.system('echo shell')\nprint('error', file=sys.stderr)"
     )
     assert cell.worker.console.text == "python\nc\nshell\nerror\n"
+
+
+# --- starting
+
+
+async def test_a_worker_that_cannot_be_forked_is_refused_at_once_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fork(*_: object) -> None:
+        raise Unavailable("No worker can be started: there are too many processes")
+
+    executor = ProcessExecutor(tmp_path, ProcessSettings())
+    with monkeypatch.context() as patch:
+        patch.setattr(Template, "fork", fork)
+        async with asyncio.timeout(1):
+            with pytest.raises(Unavailable, match="too many processes"):
+                await executor.open(deadline_seconds=5)
+    assert not list(tmp_path.iterdir())
+    assert await (await executor.open(deadline_seconds=5)).call(ping) == "pong"
+    await executor.close()
+
+
+async def test_a_start_that_is_cancelled_leaves_no_process_and_no_folder(tmp_path: Path) -> None:
+    executor = ProcessExecutor(tmp_path, ProcessSettings())
+    await (await executor.open(deadline_seconds=5)).close()
+    assert executor._template is not None
+    template = executor._template._process.pid
+    for milliseconds in range(15):
+        starting = asyncio.ensure_future(executor.open(deadline_seconds=5))
+        await asyncio.sleep(milliseconds / 1000)
+        starting.cancel()
+        async with asyncio.timeout(1):
+            with contextlib.suppress(asyncio.CancelledError):
+                await (await starting).close()
+    await until(lambda: not families.children(template))
+    assert not list(tmp_path.iterdir())
+    await executor.close()
 
 
 # --- stopping

@@ -328,20 +328,13 @@ async def test_an_answer_cut_short_by_a_deletion_does_not_look_whole(admin: Api,
     outputs = {"outputParameterDefinitions": names_and_types(y="character")}
     await publish(admin, path, "y = 'long' * 25_000", **outputs)
     batch = await start(admin, path, xs(*range(300)))
-    await ended_count(admin, batch, 300)
+    await ended(admin, batch)
     async with admin.http.get(batch, headers={"Authorization": f"Bearer {admin.token}"}) as response:
         assert response.status == 200
         await admin("DELETE", batch)
         with pytest.raises(aiohttp.ClientError):
             await response.read()
     await admin("GET", f"{path}/batch")
-
-
-async def ended_count(api: Api, batch: str, count: int) -> None:
-    """Wait for the end without fetching long results."""
-    async with asyncio.timeout(30):
-        while (await api("GET", f"{batch}?showPartialResults=false"))["completedItemCount"] < count:
-            await asyncio.sleep(0.1)
 
 
 # --- beside calls, patches and deletions

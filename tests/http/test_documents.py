@@ -164,6 +164,9 @@ DELIBERATE = {
     "adds property CreateSessionRequest.placement": "where code runs can be chosen",
     "adds property PublishWebServiceRequest.placement": "where code runs can be chosen",
     "adds property WebService.placement": "where code runs can be chosen",
+    "adds property Session.placement": "where code runs can be chosen",
+    "adds property Session.pythonVersion": "workers may run another Python than the server",
+    "adds property WebService.pythonVersion": "workers may run another Python than the server",
     "adds property CreateSnapshotRequest.strict": "an incomplete snapshot can be refused",
     "adds property AccessTokenResponse.expires_in": "sent by the original, and missing from its documents",
     "adds property Error.code": "the original's service documents have it, and one error serves both",
@@ -236,7 +239,6 @@ ADDED_STATUSES = {
     "410": "a session whose worker died tells how, whatever is asked of it",
     "413": "a body may be too large",
     "500": "a fault of ours",
-    "501": "realtime services are not offered yet",
     "503": "all workers may be busy, the disk may be full",
 }
 

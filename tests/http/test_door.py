@@ -68,7 +68,7 @@ async def test_no_route_answers_anything_but_json_errors_of_one_shape(admin: Api
     async with admin.http.request(
         method, filled(path), data=b"\x00", headers={"Authorization": f"Bearer {admin.token}"}
     ) as response:
-        assert response.status < 500 or response.status == 501
+        assert response.status < 500
         if response.status >= 400:
             answer = await response.json()
             assert set(answer) == SHAPE
@@ -80,11 +80,6 @@ async def test_unknown_addresses_and_methods_are_refused_in_the_same_shape(admin
     assert set(await admin("GET", "/no/such/address", 404)) == SHAPE
     assert set(await admin("PUT", "/sessions", 405)) == SHAPE
     assert "GET" in admin.headers["Allow"]
-
-
-async def test_what_is_not_offered_yet_says_so(admin: Api) -> None:
-    for method, path in [("POST", "/realtime-services/x"), ("POST", "/realtime-services/x/1")]:
-        assert "not offered" in (await admin(method, path, 501))["message"]
 
 
 async def test_a_fault_of_ours_is_an_id_outside_and_a_trace_in_the_log(

@@ -66,9 +66,9 @@ TABLE: dict[Route, tuple[int, int, int, int, int]] = {
     ("POST", "/services/{name}/{version}"): (403, 403, 409, 409, 409),
     ("PATCH", "/services/{name}/{version}"): (403, 403, 200, 403, 200),
     ("DELETE", "/services/{name}/{version}"): (403, 403, 200, 403, 200),
-    ("POST", "/realtime-services/{name}"): (403, 403, 501, 501, 501),
-    ("POST", "/realtime-services/{name}/{version}"): (403, 403, 501, 501, 501),
-    ("PATCH", "/realtime-services/{name}/{version}"): (403, 403, 501, 501, 501),
+    ("POST", "/realtime-services/{name}"): (403, 403, 400, 400, 400),
+    ("POST", "/realtime-services/{name}/{version}"): (403, 403, 400, 400, 400),
+    ("PATCH", "/realtime-services/{name}/{version}"): (403, 403, 400, 403, 400),
     ("GET", "/services/{name}/{version}/pool"): (403, 200, 200, 200, 200),
     ("POST", "/services/{name}/{version}/pool"): (403, 403, 200, 403, 200),
     ("DELETE", "/services/{name}/{version}/pool"): (403, 403, 200, 403, 200),
@@ -205,7 +205,8 @@ async def status(api: Api, route: Route, address: str, token: str) -> int:
     elif path.endswith("{objectName}") and method == "POST":
         options = {"data": b"\x80\x04K\x01."}  # the pickle of 1
     elif path.startswith("/realtime-services"):
-        options = {"data": b""}
+        options = {"data": FormData(default_to_multipart=True)}
+        options["data"].add_field("description", "changed")  # no model: whoever may publish one is told to send it
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     async with api.http.request(method, address, headers=headers, **options) as response:
         await response.read()

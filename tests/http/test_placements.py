@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import dill
 import pytest
 
@@ -158,6 +159,29 @@ seen = [area(2), json.dumps(twice), twice[0] is twice[1] is shared, pathlib.Path
     assert seen == [["kept", 6], "[[1], [1]]", True, "inside", 6]
     assert await is_inline(embedded, session)
     assert await embedded("GET", f"{session}/files") == []
+    await embedded("DELETE", session)
+
+
+@moves
+async def test_a_session_moves_for_a_module_whose_package_would_load(embedded: Api) -> None:
+    session = await embedded.session()
+    assert (await embedded.execute(session, "import cryptography"))["success"]
+    assert not await is_inline(embedded, session)
+    assert (await embedded.execute(session, "from cryptography.fernet import Fernet"))["success"]
+    assert await is_inline(embedded, session)
+    await embedded("DELETE", session)
+
+
+@moves
+async def test_a_session_with_modules_of_its_own_is_told_what_it_takes(embedded: Api) -> None:
+    session = await embedded.session()
+    form = aiohttp.FormData()
+    form.add_field("file", b"import numpy", filename="ours.py")
+    await embedded("POST", f"{session}/files", 201, data=form)
+    answer = await embedded.execute(session, "ran = True\nimport ours")
+    assert "needs numpy, which cannot be imported in a subinterpreter, and ours of" in answer["errorMessage"]
+    assert await value(embedded, session, "left = 'ran' in globals()", "left") is False
+    assert not await is_inline(embedded, session)
     await embedded("DELETE", session)
 
 

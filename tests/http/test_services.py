@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import itertools
+import platform
 from collections.abc import AsyncIterator
 
 import pytest
@@ -41,6 +42,7 @@ async def test_a_published_version_is_listed_described_and_answers(admin: Api, n
     assert address == f"/api/{name}/1.0"
     [found] = await admin("GET", f"/services/{name}/1.0")
     assert found.pop("creationTime").count("-") == 2
+    assert found.pop("pythonVersion") == platform.python_version()
     assert found == {
         "name": name,
         "version": "1.0",

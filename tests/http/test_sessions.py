@@ -2,6 +2,7 @@
 
 import asyncio
 import pickle
+import platform
 
 import dill
 import pytest
@@ -22,7 +23,16 @@ def form(name: str, content: bytes, field: str = "file") -> FormData:
 async def test_a_session_is_listed_with_its_name_until_it_is_closed(admin: Api) -> None:
     path = await admin.session(name="Session 1")
     listed = [each for each in await admin("GET", "/sessions") if path.endswith(each["id"])]
-    assert listed == [{"id": path.split("/")[2], "name": "Session 1", "owner": "admin", "runtimeType": "Python"}]
+    assert listed == [
+        {
+            "id": path.split("/")[2],
+            "name": "Session 1",
+            "owner": "admin",
+            "runtimeType": "Python",
+            "placement": "process",
+            "pythonVersion": platform.python_version(),
+        }
+    ]
     assert isinstance(await admin("DELETE", path), str)
     assert not any(path.endswith(each["id"]) for each in await admin("GET", "/sessions"))
     await admin("POST", f"{path}/execute", 404, {"code": "1"})

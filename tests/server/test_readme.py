@@ -19,15 +19,17 @@ def blocks(language: str) -> list[str]:
 
 def test_the_program_in_the_readme_prints_what_it_says(start: Start) -> None:
     server = start(preload="sklearn.svm,sklearn.datasets")
-    [program] = blocks("python")
+    program, realtime = blocks("python")
     done = subprocess.run(
-        [sys.executable, "-c", program],
+        [sys.executable, "-c", f"{program}\n{realtime}"],
         capture_output=True,
         text=True,
         timeout=60,
         env=os.environ | {"MLHOST_URL": server.url, "MLHOST_PASSWORD": PASSWORD},
     )
-    assert done.stdout == "True\n{'species': 'setosa'}\n", done.stderr
+    rated = "{'outputData': {'Prediction': [0, 1]}}"
+    assert done.stdout == f"True\n{{'species': 'setosa'}}\n{rated}\n", done.stderr
+    assert f"prints `{rated}`" in README
     assert "It prints `True` and `{'species': 'setosa'}`" in README
     assert len([line for line in program.splitlines() if line]) <= 25
 
@@ -62,6 +64,4 @@ def test_the_table_lists_every_route_there_is() -> None:
                 if path:
                     listed |= {(each, path) for each in methods}
                     methods = []
-    not_offered = ("realtime",)
-    expected = {route for route in PERMISSIONS if not any(part in route[1] for part in not_offered)}
-    assert listed == expected - {("DELETE", "/login/refreshToken/{refreshToken}")}
+    assert listed == set(PERMISSIONS) - {("DELETE", "/login/refreshToken/{refreshToken}")}
