@@ -171,6 +171,7 @@ async def test_a_code_with_its_verifier_gets_tokens_once(anonymous: Api) -> None
     given = await exchanged(anonymous, found)
     assert await holds(anonymous, given["access_token"])
     assert (await exchanged(anonymous, found, 400))["error"] == "invalid_grant"
+    assert not await holds(anonymous, given["access_token"])  # one of the two who had the code is a thief
 
 
 @pytest.mark.parametrize(

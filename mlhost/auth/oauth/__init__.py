@@ -53,11 +53,16 @@ class OAuth:
         self.personal = personal
         self.clock = clock
         self.codes: Pending[Code] = Pending(CODE_SECONDS, clock)
+        self.spent: Pending[str] = Pending(CODE_SECONDS, clock)  # codes, to the refresh tokens given for them
         self.devices: Pending[Device] = Pending(DEVICE_SECONDS, clock)
         self.user_codes: Pending[str] = Pending(DEVICE_SECONDS, clock)  # to device codes
 
     async def token(self, parameters: Parameters, origin: str) -> Answer:
         """Tokens for a password, a refresh token, a code or a device code."""
+        code = parameters.get("code", "") if parameters.get("grant_type") == "authorization_code" else ""
+        if (refresh := self.spent.pop(code)) is not None:  # somebody else has it too (RFC 6749 section 4.1.2)
+            with contextlib.suppress(Unauthenticated):
+                await self.tokens.revoke(refresh)
         answer = _answer(lambda: Grammar(self, origin).create_token_response(Request(parameters)))
         if "order" not in answer.body:
             return answer
@@ -65,6 +70,8 @@ class OAuth:
             pair: TokenPair = await answer.body["order"]()
         except Unauthenticated as refused:
             return _refused(InvalidGrantError(refused.message))
+        if code:
+            self.spent.add(code, pair.refresh)
         return Answer(200, _told(pair))
 
     def consent(self, parameters: Parameters, origin: str) -> Consent | Answer:

@@ -154,8 +154,6 @@ class _Code(grants.AuthorizationCodeGrant):
 class _Challenge(CodeChallenge):
     """PKCE, always, and by a digest."""
 
-    SUPPORTED_CODE_CHALLENGE_METHOD = ["S256"]  # noqa: RUF012 - authlib's
-
     def validate_code_challenge(self, grant: _Code, redirect_uri: str) -> None:
         if grant.request.payload.data.get("code_challenge_method") != "S256":
             raise InvalidRequestError("A code_challenge is required, and S256 for its code_challenge_method.")
