@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import logging
 import os
 import signal
 import sys
 import threading
+from collections import deque
 from collections.abc import Callable, Coroutine, Iterator
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AsyncExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -17,7 +19,7 @@ from typing import Any, TypeVar, cast
 import click
 import platformdirs
 
-from mlhost import __version__, codegen, demo, doctor, logs, remote
+from mlhost import __version__, audit, codegen, demo, doctor, logs, remote
 from mlhost.auth.passwords import Passwords
 from mlhost.auth.users import Users, role_of, title_of
 from mlhost.codegen.document import fetch
@@ -25,8 +27,11 @@ from mlhost.config import SETTINGS, Loaded, load, toml_value
 from mlhost.errors import Conflict, Invalid, MlhostError, NotFound
 from mlhost.host import Admin, Host, ensure_admin, open_host
 from mlhost.http.server import serve as serve_http
+from mlhost.http.tls import Certificate, self_signed, write_pair
 from mlhost.store import Store
 from mlhost.store.folder import DataFolder
+
+log = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -50,6 +55,12 @@ def main() -> None:
 @click.option("--demo", "with_demo", is_flag=True, help="Train, publish and score the Iris service.")
 @click.option("--host", help="Listen on this address.")
 @click.option("--port", type=int, help="Listen on this port; 0 takes any free one.")
+@click.option(
+    "--tls-cert", type=click.Path(dir_okay=False), help="Speak TLS with this certificate (PEM, with its chain)."
+)
+@click.option("--tls-key", type=click.Path(dir_okay=False), help="The certificate's key, if it is in another file.")
+@click.option("--insecure-http", is_flag=True, default=None, help="Listen without TLS on other than 127.0.0.1.")
+@click.option("--allowed-hosts", metavar="NAMES", help="Names to answer to besides, separated by commas.")
 @data_option
 @click.option("--ephemeral", is_flag=True, help="Keep everything in a temporary folder, removed at the end.")
 @config_option
@@ -67,14 +78,21 @@ def serve(
     ephemeral: bool,
     config_file: Path | None,
     admin_password_file: Path | None,
+    **of_the_door: object,
 ) -> None:
-    """Start the server; Ctrl-C or SIGTERM ends it after the requests that run."""
+    """Start the server; Ctrl-C or SIGTERM ends it after the requests that run.
+
+    SIGHUP ends it too, but with TLS makes it read the certificate anew.
+    """
     if ephemeral and data:
         raise click.UsageError("--ephemeral keeps nothing, so it does not go together with --data.")
     with _errors_in_words():
-        flags = {"server.host": host, "server.port": port, "server.data": data}
+        flags: dict[str, object] = {"server.host": host, "server.port": port, "server.data": data}
+        flags |= {f"server.{name}": value for name, value in of_the_door.items()}
         loaded = load(config_file, os.environ, flags)
         logs.configure(loaded.config.logs.level, loaded.config.logs.format, sys.stderr)
+        if os.geteuid() == 0:
+            log.warning("Running as root, and so does the code that users run: start the server as a user of its own.")
         password = _given_password(admin_password_file)
         with DataFolder.ephemeral() if ephemeral else DataFolder.open(_data_path(loaded)) as folder:
             _run(_serve(loaded, folder, password, with_demo=with_demo))
@@ -84,33 +102,51 @@ def serve(
 async def _serve(loaded: Loaded, folder: DataFolder, password: str | None, *, with_demo: bool) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
+    certificate = Certificate.of(loaded.config.server)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(number, _stop_once, stop)
+    if certificate is not None:
+        loop.add_signal_handler(signal.SIGHUP, _reload, certificate)
     async with AsyncExitStack() as stack:
         host = await stack.enter_async_context(open_host(loaded.config, folder))
         admin = await ensure_admin(host, password)
-        url = await stack.enter_async_context(serve_http(host))
+        url = await stack.enter_async_context(serve_http(host, certificate))
         click.echo(_announcement(host, url, admin))
         if with_demo:
             click.echo(await demo.run(host, url))
         click.echo("Ready. Ctrl-C stops the server.")
         await stop.wait()
-        click.echo("Stopping: running requests may finish. Once more to stop at once.")
+        _say("Stopping: running requests may finish. Once more to stop at once.")
 
 
 def _end_of_process() -> None:
     """Where user code runs on in a thread of the server, do not wait for it."""
     if threading.active_count() > 1:
-        click.echo("Code that did not stop was still running in the server; it ends with it.")
+        _say("Code that did not stop was still running in the server; it ends with it.")
+        os._exit(0)
+
+
+def _say(text: str) -> None:
+    """Print it, if whoever read what the server prints is still there."""
+    with suppress(OSError):
+        click.echo(text)
         sys.stdout.flush()
         sys.stderr.flush()
-        os._exit(0)
 
 
 def _stop_once(stop: asyncio.Event) -> None:
     if stop.is_set():
         os._exit(1)  # asked a second time: at once; workers end with this process
     stop.set()
+
+
+def _reload(certificate: Certificate) -> None:
+    try:
+        certificate.reload()
+    except MlhostError as fault:
+        log.error("The certificate stays as it was: %s", fault.message)  # noqa: TRY400
+    else:
+        log.warning("The certificate was read anew.")
 
 
 def _announcement(host: Host, url: str, admin: Admin) -> str:
@@ -238,15 +274,56 @@ def _with_users(where: Where, verb: Callable[[remote.Register], Coroutine[Any, A
         if where.url is not None:
             password = os.environ.get("MLHOST_PASSWORD") or click.prompt(f"Password of {where.asker}", hide_input=True)
             return _run(running(where.url, password))
-        path = _data_path(load(where.config_file, os.environ, {"server.data": where.data}))
-        if not path.exists():
-            raise NotFound(f"There is no data folder {path}; start the server once, or name another with --data.")
+        path = _existing_folder(where.data, where.config_file)
         try:
             folder = DataFolder.open(path)
         except Conflict as taken:
             raise Conflict(f"{taken.message}; or ask the running one with --url.") from taken
         with folder:
-            return _run(at_rest(folder))
+            done = _run(at_rest(folder))
+            _tell_audit(folder, load(where.config_file, os.environ, {}))
+            return done
+
+
+def _tell_audit(folder: DataFolder, loaded: Loaded) -> None:
+    """That a command has changed something; what only lists changes nothing."""
+    context = click.get_current_context()
+    if context.info_name == "list":
+        return
+    about = {key: value for key, value in context.params.items() if key in ("name", "role")}
+    with audit.Audit.open(folder.path, loaded.config.audit) as trail:
+        trail.write(f"uid {os.getuid()} (command line)", context.command_path, about)
+
+
+# --- TLS -----------------------------------------------------------------------------------------------------------
+
+
+@main.group()
+def tls() -> None:
+    """Certificates."""
+
+
+@tls.command("self-signed")
+@click.argument("names", nargs=-1)
+@click.option("--days", type=click.IntRange(1, 3650), default=365, show_default=True, help="How long it is valid.")
+@click.option("--replace", is_flag=True, help="Make a new one where there is one; a running server reads it on SIGHUP.")
+@data_option
+@config_option
+def tls_self_signed(
+    *, names: tuple[str, ...], days: int, replace: bool, data: str | None, config_file: Path | None
+) -> None:
+    """Make a certificate for this server, signed by nobody else.
+
+    NAMES are the names and addresses that clients call the server by; localhost, 127.0.0.1 and ::1 go without saying.
+    Clients must be given the certificate to trust it: requests takes it as verify=, curl as --cacert.
+    """
+    with _errors_in_words():
+        folder = _data_path(load(config_file, os.environ, {"server.data": data}))
+        cert, key, fingerprint = self_signed(names, days)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        paths = write_pair(folder, (cert, key), replace=replace)
+    click.echo(f"Certificate: {paths[0]}\nKey: {paths[1]}\nSHA-256 fingerprint: {fingerprint}")
+    click.echo(f"Start the server with it: mlhost serve --tls-cert {paths[0]} --tls-key {paths[1]}")
 
 
 main.add_command(remote.token)
@@ -267,6 +344,23 @@ def examine(data: str | None, config_file: Path | None) -> None:
         click.echo(finding.line())
     if any(finding.is_problem for finding in findings):
         sys.exit(1)
+
+
+@main.command("audit")
+@click.option("--last", type=click.IntRange(min=1), help="Only so many lines, the newest.")
+@click.option("--user", "name", help="Only what this user did, or somebody who said to be them.")
+@click.option("--json", "as_json", is_flag=True, help="The lines as they are kept, one JSON object each.")
+@data_option
+@config_option
+def show_audit(
+    *, last: int | None, name: str | None, as_json: bool, data: str | None, config_file: Path | None
+) -> None:
+    """Print the audit log, oldest first: who changed what, signed in or was refused; the server may run."""
+    with _errors_in_words():
+        folder = _existing_folder(data, config_file)
+        found = (line for line in audit.lines(folder) if name is None or audit.is_about(line, name))
+        for line in found if last is None else deque(found, last):
+            click.echo(line if as_json else audit.in_words(line))
 
 
 @main.group("config")
@@ -353,6 +447,13 @@ def _run(work: Coroutine[Any, Any, Result]) -> Result:
 
 def _data_path(loaded: Loaded) -> Path:
     return Path(loaded.config.server.data or platformdirs.user_data_dir("mlhost", appauthor=False))
+
+
+def _existing_folder(data: str | None, config_file: Path | None) -> Path:
+    path = _data_path(load(config_file, os.environ, {"server.data": data}))
+    if not path.exists():
+        raise NotFound(f"There is no data folder {path}; start the server once, or name another with --data.")
+    return path
 
 
 def _given_password(file: Path | None) -> str | None:

@@ -53,6 +53,15 @@ class Server:
     host: Text = setting("127.0.0.1", "Address to listen on; 0.0.0.0 is every IPv4 address of this machine.")
     port: Annotated[int, Meta(ge=0, le=65535)] = setting(12800, "Port to listen on; 0 takes any free one.")
     data: str = setting("", "Folder of the store; empty means the user's data folder of this platform.")
+    tls_cert: str = setting("", "File of the certificate and its chain (PEM); with it the server speaks only TLS.")
+    tls_key: str = setting("", "File of the certificate's private key (PEM); empty if it is in the same file.")
+    insecure_http: bool = setting(
+        False, "Listen without TLS where other machines can read along: behind a proxy that speaks TLS, say."
+    )
+    allowed_hosts: Texts = setting(
+        (), 'Names clients may call this server by, beside what it listens on; "*" is any, which lets web pages in.'
+    )
+    origins: Texts = setting((), "Origins whose web pages may ask this server (CORS), such as https://example.org.")
     max_body_bytes: Size = setting(536_870_912, "Largest request body in bytes (512 MiB).")
     header_seconds: Seconds = setting(10.0, "Seconds a client has to send the header of a request.")
     body_seconds: Seconds = setting(30.0, "Longest silence in seconds while the body of a request is read.")
@@ -188,6 +197,17 @@ class Logs:
 
 
 @dataclass(frozen=True, slots=True)
+class Audit:
+    """The record of who did what: `audit.jsonl` in the data folder."""
+
+    enabled: bool = setting(True, "Record changes, sign-ins and refusals in audit.jsonl in the data folder.")
+    file_bytes: Annotated[int, Meta(ge=10_000, le=2**63 - 1)] = setting(
+        10_485_760, "Size in bytes at which audit.jsonl is put aside as audit.1.jsonl and a new one begun (10 MiB)."
+    )
+    files: Annotated[int, Meta(ge=1, le=1000)] = setting(10, "Files that are kept put aside; the oldest goes.")
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """All settings, a section a field."""
 
@@ -199,6 +219,7 @@ class Config:
     pool: Pool = field(default_factory=Pool)
     batches: Batches = field(default_factory=Batches)
     logs: Logs = field(default_factory=Logs)
+    audit: Audit = field(default_factory=Audit)
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,18 @@ from mlhost.store import Store
 from mlhost.store.blobs import Blobs
 from mlhost.store.folder import DataFolder
 
-PACKAGES = ("aiohttp", "uvloop", "aiosqlite", "msgpack", "msgspec", "cloudpickle", "dill", "joserfc", "argon2-cffi")
+PACKAGES = (
+    "aiohttp",
+    "uvloop",
+    "aiosqlite",
+    "msgpack",
+    "msgspec",
+    "cloudpickle",
+    "dill",
+    "joserfc",
+    "cryptography",
+    "argon2-cffi",
+)
 SCORING_PACKAGES = ("numpy", "pandas", "scikit-learn")
 # From 3.51.3 on a race of two writers in WAL mode can no longer damage a database; mlhost never has two.
 SAFE_SQLITE = (3, 51, 3)

@@ -8,6 +8,7 @@
     ├── Conflict          the name is taken, or the state does not allow it
     ├── Gone              it existed and has ended; says why
     ├── Busy              a bound is reached; later it will work
+    ├── Throttled         the one who asks has asked too often; later it will work
     ├── CodeFailed        the user's code failed: an answer, not a fault of the server
     ├── WorkerLost        the process behind the call died; says how
     └── Unavailable       the server cannot do it now
@@ -75,6 +76,12 @@ class Busy(MlhostError):
     code = "busy"
 
 
+class Throttled(MlhostError):
+    """Whoever asks did so too often; `details["retry_after_seconds"]` says when to try again."""
+
+    code = "throttled"
+
+
 class CodeFailed(MlhostError):
     """The user's code raised, did not compile or ran out of time."""
 
@@ -104,6 +111,7 @@ BY_CODE: dict[str, type[MlhostError]] = {
         Conflict,
         Gone,
         Busy,
+        Throttled,
         CodeFailed,
         WorkerLost,
         Unavailable,

@@ -10,6 +10,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from mlhost.audit import Audit
+from mlhost.auth.attempts import Attempts
 from mlhost.auth.oauth import OAuth
 from mlhost.auth.passwords import Passwords, generate
 from mlhost.auth.personal import PersonalTokens
@@ -63,12 +65,15 @@ class Host:
     services: Services
     pools: Pools
     batches: Batches
+    attempts: Attempts
+    audit: Audit
 
 
 @asynccontextmanager
 async def open_host(config: Config, folder: DataFolder, passwords: Passwords | None = None) -> AsyncIterator[Host]:
     """A host on a data folder; its workers are gone when it closes."""
     async with AsyncExitStack() as stack:
+        audit = stack.enter_context(Audit.open(folder.path, config.audit))
         store = await Store.open(folder.database)
         stack.push_async_callback(store.close)
         blobs = Blobs(store, folder.key("blobs"), folder.work)
@@ -93,7 +98,13 @@ async def open_host(config: Config, folder: DataFolder, passwords: Passwords | N
         passwords = passwords or Passwords()
         stack.callback(passwords.close)
         users = Users(store, passwords, group_roles(config))
-        tokens = Tokens(store, users, folder.key("tokens"), _lifetimes(config))
+        tokens = Tokens(
+            store,
+            users,
+            folder.key("tokens"),
+            _lifetimes(config),
+            on_reuse=lambda user, grant: audit.write(user, "reuse of a refresh token", {"grant": grant}),
+        )
         await tokens.load()
         personal = PersonalTokens(store, users, tokens.known)
         oauth = OAuth(users, tokens, personal)
@@ -135,6 +146,8 @@ async def open_host(config: Config, folder: DataFolder, passwords: Passwords | N
             services,
             pools,
             batches,
+            Attempts(),
+            audit,
         )
 
 

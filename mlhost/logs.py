@@ -17,11 +17,18 @@ from typing import Any, TextIO
 LOGGERS = ("mlhost", "aiohttp", "asyncio")
 HIDDEN = "***"
 
-_SECRET = re.compile(r"password|token|secret|authorization|cookie", re.IGNORECASE)
+_SECRET = re.compile(r"password|passwd|token|secret|authorization|cookie|api_?-?key|credential", re.IGNORECASE)
 _BEARER = re.compile(r"(\bbearer\s+)[^\s\"']+", re.IGNORECASE)
+# The headers whose whole value is one, whatever the scheme: to the end of the line or of the quoted text.
+_HEADER = re.compile(
+    r"""((?:authorization|cookie|x-api-key)\\?["']?\s*[:=,]\s*(?:\\?b?["'])?(?:bearer\s+)?)[^"'\r\n\\]+""",
+    re.IGNORECASE,
+)
+_JWT = re.compile(r"\beyJ[\w-]+\.[\w-]*\.?[\w-]*")
+_IN_PATH = re.compile(r"(/login/refreshToken/)(?!\{)[^\s\"'?]+", re.IGNORECASE)
 # name=value, name: value and "name": "value", its quotes perhaps escaped or, in a text cut short, not closed.
 _ASSIGNED = re.compile(
-    r"""((?:password|refresh_?token|access_?token|client_?secret)\\?["']?\s*[=:]\s*\\?)"""
+    r"""((?:password|passwd|refresh_?token|access_?token|client_?secret|api_?key)\\?["']?\s*[=:]\s*\\?)"""
     r"""("(?:[^"\\]|\\.)*"?|'(?:[^'\\]|\\.)*'?|[^\s&]+)""",
     re.IGNORECASE | re.DOTALL,
 )
@@ -86,7 +93,10 @@ def redacted(value: Any) -> Any:
             return {str(name): HIDDEN if _SECRET.search(str(name)) else redacted(at) for name, at in value.items()}
         case list() | tuple() | set() | frozenset():
             return [redacted(item) for item in value]
-    return _ASSIGNED.sub(rf"\1{HIDDEN}", _BEARER.sub(rf"\1{HIDDEN}", str(value)))
+    text = str(value)
+    for pattern in (_HEADER, _BEARER, _IN_PATH, _ASSIGNED):
+        text = pattern.sub(rf"\1{HIDDEN}", text)
+    return _JWT.sub(HIDDEN, text)
 
 
 def _message(record: logging.LogRecord) -> str:

@@ -4,6 +4,7 @@ import asyncio
 import functools
 import json
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -11,14 +12,17 @@ from typing import Any
 import aiohttp
 from argon2 import PasswordHasher
 from argon2.profiles import CHEAPEST
+from hypothesis import strategies as st
 
 from mlhost.auth.passwords import Passwords
 from mlhost.config import Config
 from mlhost.executors import Executor, Worker
+from mlhost.host import Host, ensure_admin, open_host
 from mlhost.http.app import documents
 from mlhost.runtime import program
 from mlhost.store import Store
 from mlhost.store.blobs import Blobs
+from mlhost.store.folder import DataFolder
 from tests.conformance import Contract
 
 ROOT = Path(__file__).parents[1]
@@ -42,6 +46,16 @@ def config_for_tests(**sections: dict[str, Any]) -> Config:
 
 def cheap_passwords() -> Passwords:
     return Passwords(PasswordHasher.from_parameters(CHEAPEST))
+
+
+@asynccontextmanager
+async def host_of_its_own(folder: Path, **sections: dict[str, Any]) -> AsyncIterator[Host]:
+    """A host that no other test shares, without a preload; `sections` change single settings."""
+    sections = {"runtime": {"preload": ()}} | sections
+    with DataFolder.open(folder) as opened:
+        async with open_host(config_for_tests(**sections), opened, cheap_passwords()) as host:
+            await ensure_admin(host, PASSWORD)
+            yield host
 
 
 @dataclass
@@ -134,3 +148,19 @@ async def until(condition: Any, seconds: float = 10.0) -> None:
 
 def names_and_types(**parameters: str) -> list[dict[str, str]]:
     return [{"name": name, "type": kind} for name, kind in parameters.items()]
+
+
+# Parts of names that try to lead elsewhere, or that some system or layer takes for more than a name.
+HOSTILE = (
+    *("..", "../", "/", "//", "\\", "..\\", "./", ".", "~", "~root", ";", ":", "%", "%2e%2e", "%2f", "%252f", "%5c"),
+    *("%00", "..;/", "....//", "-rf", "*", "$HOME", "`", "<", '"', "'", " ", "x" * 256, "CON", "NUL", "C:", "file:"),
+    *("__class__", "__builtins__", "import", "bait", "inside", "inside-not", "link", "links", "link/", "links/bait"),
+    *("\0", "\n", "\r\n", "\t", "\u2215", "\uff0f", "\u2024\u2024", "\u202e", "\ud800", "\u0301", "/etc/passwd"),
+)
+
+
+def hostile_names(folder: Path) -> st.SearchStrategy[str]:
+    """Names that try to lead out of a folder, and any other text."""
+    here = [str(folder), str(folder.parent), str(folder.parent / "bait"), f"{folder}-not/bait"]
+    part = st.sampled_from([*HOSTILE, *here])
+    return st.lists(part | st.text(max_size=3), min_size=1, max_size=6).map("".join) | st.text(max_size=40) | part

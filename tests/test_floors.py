@@ -14,7 +14,7 @@ FLOORS = [
     {"__init__"},
     {"errors"},
     {"names", "config", "logs", "realtime"},
-    {"params"},
+    {"params", "audit"},
     {"runtime", "openapi", "codegen", "compat"},
     {"executors"},
     {"scoring", "store"},

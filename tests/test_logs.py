@@ -153,6 +153,13 @@ def test_a_wrong_format_string_loses_neither_the_line_nor_a_secret() -> None:
         f"password={{{SECRET}}}",
         f"password: a,b;c'{SECRET}",
         f'{{"accessToken": "{SECRET}", "access_token": "{SECRET}"}}',
+        f"Authorization: Basic {SECRET}",
+        f"Proxy-Authorization: Digest a, {SECRET}",
+        f"(b'Authorization', b'Basic {SECRET}')",
+        f"Cookie: session={SECRET}; other={SECRET}",
+        f"X-Api-Key: {SECRET}",
+        f"DELETE /login/refreshToken/{SECRET}",
+        f"the token eyJhbGciOiJub25lIn0.{SECRET.replace('.', '').replace('~', '')}.x says {{password: '{SECRET}'}}",
     ],
 )
 @pytest.mark.parametrize("form", ["json", "text"])
@@ -182,4 +189,7 @@ def test_a_secret_under_a_telling_name_never_appears(stream: io.StringIO, name: 
 def test_text_around_a_secret_stays() -> None:
     assert redacted("DELETE /x?refreshToken=abc&y=1") == "DELETE /x?refreshToken=***&y=1"
     assert redacted("{'Authorization': 'Bearer abc', 'a': 1}") == "{'Authorization': 'Bearer ***', 'a': 1}"
+    assert redacted("Authorization: Basic abc\nHost: x") == "Authorization: ***\nHost: x"
+    assert redacted("the cookie jar, basic things and a bearer") == "the cookie jar, basic things and a bearer"
+    assert redacted("{'Cookie': 'a=b; c=d', 'Host': 'x'}") == "{'Cookie': '***', 'Host': 'x'}"
     assert redacted("GET /snapshots/1 for amy") == "GET /snapshots/1 for amy"

@@ -11,7 +11,7 @@ from typing import ParamSpec, TypeVar
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
-from mlhost.errors import Busy, Invalid
+from mlhost.errors import Invalid, Throttled
 
 THREADS = 2  # hashing at once: each takes 64 MiB and a core for a quarter of a second
 MAX_WAITING = 20  # logins in the queue before the next is told to come back
@@ -64,7 +64,7 @@ class Passwords:
 
     async def _on_thread(self, function: Callable[Given, Result], *args: Given.args, **kwargs: Given.kwargs) -> Result:
         if self._waiting >= MAX_WAITING:
-            raise Busy("Too many logins at once; try again in a few seconds.", retry_after_seconds=5)
+            raise Throttled("Too many logins at once; try again in a few seconds.", retry_after_seconds=5)
         self._waiting += 1
         try:
             return await asyncio.wrap_future(self._threads.submit(function, *args, **kwargs))

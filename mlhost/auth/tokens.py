@@ -97,10 +97,18 @@ class Tokens:
     """Issues, renews, revokes and checks tokens; `load` comes first."""
 
     def __init__(
-        self, store: Store, users: Users, master: bytes, lifetimes: Lifetimes, *, clock: Callable[[], float] = time
+        self,
+        store: Store,
+        users: Users,
+        master: bytes,
+        lifetimes: Lifetimes,
+        *,
+        on_reuse: Callable[[str, str], None] | None = None,
+        clock: Callable[[], float] = time,
     ) -> None:
         self._store = store
         self._users = users
+        self._on_reuse = on_reuse  # told the user and the grant when a refresh token comes again
         self._clock = clock
         self._lifetimes = lifetimes
         self._refresh_key = hmac.digest(master, b"refresh", "sha256")
@@ -134,6 +142,8 @@ class Tokens:
             renewed = await self._advance(db, grant, refresh, successor, now)
         self.known.forget(grant["id"])
         if renewed is None:
+            if self._on_reuse is not None:
+                self._on_reuse(grant["user"], grant["id"])
             log.warning("a refresh token of %s was used twice; its grant has ended", grant["user"])
             raise Unauthenticated("This refresh token was used before, so its login has ended; log in again.")
         return self._pair(key, renewed, successor, renewed["now"])

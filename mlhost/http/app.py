@@ -1,4 +1,4 @@
-"""The application: every route, behind the two middlewares each request passes."""
+"""The application: every route, behind the three middlewares each request passes."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from mlhost.http import (
     login,
     nodes,
     oauth,
+    origins,
     personal,
     pools,
     realtime,
@@ -44,11 +45,12 @@ TOLD = (
 def create_app(host: Host) -> web.Application:
     """The HTTP face of a host; its life is not the host's: open and close that around it."""
     app = web.Application(
-        middlewares=[errors.middleware, guard.middleware],
+        middlewares=[errors.middleware, origins.middleware, guard.middleware],
         client_max_size=host.config.server.max_body_bytes,
     )
     app[HOST] = host
     app[TRAFFIC] = Traffic()
+    origins.guard(app, host.config.server)
     app.add_routes(scoring.routes)  # first: routes are tried in order, and this one is the hot path
     app.add_routes(about.routes)
     for routes in TOLD:

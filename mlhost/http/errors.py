@@ -6,17 +6,19 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from uuid import uuid4
 
 from aiohttp import web
 
 from mlhost import errors
+from mlhost.http import trail
 from mlhost.http.exchange import WireStruct
-from mlhost.http.keys import REQUEST_ID, TRAFFIC, WHO
+from mlhost.http.keys import TRAFFIC, WHO
 from mlhost.params import jsontext
 
 log = logging.getLogger(__name__)
 access_log = logging.getLogger("mlhost.access")
+
+ABANDONED = 499  # in the audit log: the server stopped before there was an answer
 
 STATUS: dict[type[errors.MlhostError], int] = {
     errors.Invalid: 400,
@@ -26,6 +28,7 @@ STATUS: dict[type[errors.MlhostError], int] = {
     errors.NotFound: 404,
     errors.Conflict: 409,
     errors.Gone: 410,
+    errors.Throttled: 429,
     errors.Busy: 503,
     errors.WorkerLost: 503,
     errors.Unavailable: 503,
@@ -65,6 +68,7 @@ async def middleware(request: web.Request, handler: Handler) -> web.StreamRespon
     except web.HTTPException as refusal:  # aiohttp's own: unknown route, wrong method, too large
         response = _refused(refusal)
     except asyncio.CancelledError:
+        trail.write(request, ABANDONED, "")
         raise
     except Exception as fault:
         response = _masked(fault, request)
@@ -73,6 +77,7 @@ async def middleware(request: web.Request, handler: Handler) -> web.StreamRespon
     if traffic.draining:
         response.force_close()
     _log(request, response.status, (time.perf_counter() - started) * 1000)
+    trail.write(request, response.status, response.headers.get("Location", ""))
     return response
 
 
@@ -82,7 +87,7 @@ def _told(error: errors.MlhostError, request: web.Request) -> web.Response:
     response = answer(STATUS[type(error)], error.message, type(error).__name__, error.details.get("field", ""))
     if isinstance(error, errors.Unauthenticated):
         response.headers["WWW-Authenticate"] = "Bearer"
-    if isinstance(error, errors.Busy):
+    if isinstance(error, errors.Busy | errors.Throttled):
         response.headers["Retry-After"] = str(error.details.get("retry_after_seconds", 1))
     return response
 
@@ -105,17 +110,10 @@ def _refused(refusal: web.HTTPException) -> web.Response:
 
 def _masked(fault: Exception, request: web.Request) -> web.Response:
     """The unexpected: an id for the one who asked, the trace for the one who can read the log."""
-    request_id = _request_id(request)
+    request_id = trail.request_id(request)
     trace = fault.details.get("trace") if isinstance(fault, errors.MlhostError) else None
     log.error("request %s failed: %s", request_id, trace or fault, exc_info=None if trace else fault)
     return answer(500, f"Something went wrong inside the server; its log says what under {request_id}.", "Internal")
-
-
-def _request_id(request: web.Request) -> str:
-    """The id under which the log tells of a request; made when it is first needed."""
-    if REQUEST_ID not in request:
-        request[REQUEST_ID] = uuid4().hex
-    return request[REQUEST_ID]
 
 
 def _log(request: web.Request, status: int, milliseconds: float) -> None:
@@ -131,6 +129,6 @@ def _log(request: web.Request, status: int, milliseconds: float) -> None:
         "status": status,
         "milliseconds": round(milliseconds, 2),
         "user": who.name if who else "-",
-        "request_id": _request_id(request),
+        "request_id": trail.request_id(request),
     }
     access_log.log(level, "%s %s %s", request.method, fields["route"], status, extra=fields)

@@ -14,6 +14,7 @@ from mlhost.auth.principal import Principal, Role, Scope
 from mlhost.errors import Forbidden, Unauthenticated
 from mlhost.http.errors import Handler
 from mlhost.http.keys import HOST, WHO
+from mlhost.http.trail import SCORING
 
 
 class Permission(enum.Enum):
@@ -30,7 +31,6 @@ ANYONE, ANY_ROLE, PUBLISH, ADMINISTER = Permission
 # whatever reaches a worker of a session asks for the role that may publish; one who was made Reader may still see which
 # sessions and snapshots they have and end them.
 RUN_CODE = PUBLISH
-SCORING = ("POST", "/api/{name}/{version}")
 
 PERMISSIONS: dict[tuple[str, str], Permission] = {
     ("GET", "/livez"): ANYONE,

@@ -44,4 +44,5 @@ class Traffic:
 HOST: web.AppKey[Host] = web.AppKey("host", Host)
 TRAFFIC: web.AppKey[Traffic] = web.AppKey("traffic", Traffic)
 WHO: web.RequestKey[Principal] = web.RequestKey("who", Principal)
+CLAIMED: web.RequestKey[str] = web.RequestKey("claimed", str)  # the name somebody signs in with, true or not
 REQUEST_ID: web.RequestKey[str] = web.RequestKey("request_id", str)

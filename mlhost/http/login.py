@@ -6,10 +6,11 @@ import msgspec
 from aiohttp import web
 
 from mlhost.auth.tokens import TokenPair
-from mlhost.errors import Invalid, Unauthenticated, Unavailable
+from mlhost.errors import Invalid, Throttled, Unauthenticated, Unavailable
 from mlhost.http.exchange import WireStruct, read, record
 from mlhost.http.keys import HOST
 from mlhost.http.routes import Routes
+from mlhost.http.trail import signing_in
 from mlhost.openapi.operations import ADDED, Field, Operation
 
 routes = Routes("Authentication APIs")
@@ -49,13 +50,15 @@ SIGNING_IN = (Unauthenticated, Unavailable)
 
 
 @routes.post(
-    "/login", tells=Operation("login", takes=LoginRequest, gives={200: AccessTokenResponse}, refuses=SIGNING_IN)
+    "/login",
+    tells=Operation("login", takes=LoginRequest, gives={200: AccessTokenResponse}, refuses=(*SIGNING_IN, Throttled)),
 )
 async def login(request: web.Request) -> web.Response:
     """Exchange a name and password for a pair of tokens."""
     host = request.app[HOST]
     credentials = await read(request, LoginRequest, MOST_BYTES)
-    who = await host.users.sign_in(credentials.username, credentials.password)
+    with signing_in(request, credentials.username):
+        who = await host.users.sign_in(credentials.username, credentials.password)
     return record(_pair(await host.tokens.issue(who)))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import partial
 from urllib.parse import parse_qsl
 
 from aiohttp import web
@@ -14,6 +15,7 @@ from mlhost.http.exchange import body, record
 from mlhost.http.keys import HOST, WHO
 from mlhost.http.login import MOST_BYTES
 from mlhost.http.pages import check_ours, form, message
+from mlhost.http.trail import signing_in
 
 routes = web.RouteTableDef()
 
@@ -38,7 +40,7 @@ async def token(request: web.Request) -> web.Response:
     parameters = await _posted(request)
     if isinstance(parameters, Answer):
         return _answered(parameters)
-    return _answered(await request.app[HOST].oauth.token(parameters, _origin(request)))
+    return _answered(await request.app[HOST].oauth.token(parameters, _origin(request), partial(signing_in, request)))
 
 
 @routes.post("/oauth/revoke")
@@ -111,7 +113,7 @@ async def decide_device(request: web.Request) -> web.Response:
     check_ours(request, parameters)
     oauth, code = request.app[HOST].oauth, parameters.get("user_code", "")
     try:
-        who = await request.app[HOST].users.sign_in(parameters.get("username", ""), parameters.get("password", ""))
+        who = await _signed_in(request, parameters)
     except Unauthenticated as refused:
         return form(request, DEVICE, code=code, words=refused.message, status=403)
     device = oauth.device_of(code)
@@ -126,7 +128,13 @@ async def _decided(request: web.Request, parameters: Mapping[str, str]) -> Princ
     """Who allows it; None if nobody does."""
     if parameters.get("decision") != "allow":
         return None
-    return await request.app[HOST].users.sign_in(parameters.get("username", ""), parameters.get("password", ""))
+    return await _signed_in(request, parameters)
+
+
+async def _signed_in(request: web.Request, parameters: Mapping[str, str]) -> Principal:
+    name = parameters.get("username", "")
+    with signing_in(request, name):
+        return await request.app[HOST].users.sign_in(name, parameters.get("password", ""))
 
 
 def _ask(request: web.Request, asked: Mapping[str, str] | Answer, words: str = "") -> web.Response:

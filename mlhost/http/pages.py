@@ -61,7 +61,7 @@ def page(body: str, status: int, target: str = "") -> web.Response:
     headers = {
         "Cache-Control": "no-store",
         "Content-Security-Policy": policy,
-        "Referrer-Policy": "no-referrer",
+        "Referrer-Policy": "same-origin",  # with none at all, browsers would not say that our own form is ours
         "X-Content-Type-Options": "nosniff",
         "X-Frame-Options": "DENY",
     }

@@ -18,6 +18,8 @@ from mlhost.host import Host
 from mlhost.http.app import create_app
 from mlhost.http.errors import answer
 from mlhost.http.keys import TRAFFIC
+from mlhost.http.origins import is_loopback
+from mlhost.http.tls import Certificate
 
 log = logging.getLogger(__name__)
 
@@ -27,13 +29,18 @@ LINGERING_SECONDS = 10.0  # that the rest of a refused body is read, so that its
 
 
 @asynccontextmanager
-async def serve(host: Host) -> AsyncIterator[str]:
+async def serve(host: Host, certificate: Certificate | None = None) -> AsyncIterator[str]:
     """Answer requests inside the block; yields the server's URL.
+
+    `certificate` is that of the settings, if the caller wants to keep hold of it; without, it is read here.
 
     On leaving: /readyz answers 503, the socket is closed, batches stop, requests that run get `server.drain_seconds`;
     whatever runs longer loses its worker and is told so.
     """
     config = host.config
+    certificate = certificate or Certificate.of(config.server)
+    if certificate is None and not is_loopback(config.server.host):
+        log.warning("Listening on %s without TLS: passwords and tokens can be read on their way.", config.server.host)
     app = create_app(host)
     runner = web.AppRunner(
         app,
@@ -44,9 +51,9 @@ async def serve(host: Host) -> AsyncIterator[str]:
     await runner.setup()
     try:
         listener = _listen(config)
-        site = _Site(runner, listener, config)
+        site = _Site(runner, listener, config, certificate)
         await site.start()
-        yield _url(config, listener)
+        yield site.name
         await site.stop()
         await host.batches.close()  # the next server goes on with them
         if not await app[TRAFFIC].drain(config.server.drain_seconds):
@@ -87,7 +94,11 @@ class _Connection(web.RequestHandler):
         """The answer to what is not HTTP or failed outside every handler, in the one shape errors have."""
         if request.writer.output_size > 0:
             raise ConnectionError("An answer is under way already.")
-        log.log(logging.ERROR if status >= 500 else logging.DEBUG, "bad request: %s", message, exc_info=exc)
+        # Neither `message` nor `exc` of a request that cannot be read: they quote it, with whatever token it holds.
+        if status >= 500:
+            log.error("a request failed outside every handler", exc_info=exc)
+        else:
+            log.debug("a request cannot be read: %s", type(exc).__name__)
         response = answer(status, "The request is not HTTP as this server reads it.", "BadRequest")
         response.force_close()
         return response
@@ -110,15 +121,19 @@ class _Site(web.BaseSite):
 
     __slots__ = ("_config", "_socket")
 
-    def __init__(self, runner: web.AppRunner, listener: socket.socket, config: Config) -> None:
-        super().__init__(runner, backlog=BACKLOG)
+    def __init__(
+        self, runner: web.AppRunner, listener: socket.socket, config: Config, certificate: Certificate | None
+    ) -> None:
+        super().__init__(runner, backlog=BACKLOG, ssl_context=certificate.context if certificate else None)
         self._socket = listener
         self._config = config
 
     @property
     def name(self) -> str:
         """The address, as aiohttp's messages show it."""
-        return _url(self._config, self._socket)
+        host = self._config.server.host
+        scheme = "http" if self._ssl_context is None else "https"
+        return f"{scheme}://{f'[{host}]' if ':' in host else host}:{self._socket.getsockname()[1]}"
 
     async def start(self) -> None:
         """Begin to accept."""
@@ -137,7 +152,15 @@ class _Site(web.BaseSite):
                 lingering_time=min(LINGERING_SECONDS, self._config.server.body_seconds),
             )
 
-        self._server = await loop.create_server(connect, sock=self._socket, backlog=self._backlog)
+        in_time = self._config.server.header_seconds if self._ssl_context else None
+        self._server = await loop.create_server(
+            connect,
+            sock=self._socket,
+            backlog=self._backlog,
+            ssl=self._ssl_context,
+            ssl_handshake_timeout=in_time,
+            ssl_shutdown_timeout=in_time,
+        )
 
 
 def _listen(config: Config) -> socket.socket:
@@ -149,8 +172,3 @@ def _listen(config: Config) -> socket.socket:
         hint = "; another server runs there: choose another --port, or 0 for any that is free"
         taken = fault.errno == errno.EADDRINUSE
         raise Unavailable(f"Cannot listen on {host} port {port}: {fault.strerror}{hint if taken else ''}.") from fault
-
-
-def _url(config: Config, listener: socket.socket) -> str:
-    host = f"[{config.server.host}]" if ":" in config.server.host else config.server.host
-    return f"http://{host}:{listener.getsockname()[1]}"

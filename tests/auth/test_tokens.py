@@ -51,6 +51,7 @@ async def test_a_used_refresh_token_that_comes_again_ends_its_family(
     assert await holds(parts, newest)
     with pytest.raises(Unauthenticated, match="used before"):
         await parts.tokens.renew(first.refresh)
+    assert [user for user, _ in parts.reused] == ["anna"]
     assert ("mlhost.auth.tokens", logging.WARNING) in [(each.name, each.levelno) for each in caplog.records]
     assert not await holds(parts, newest)
     with pytest.raises(Unauthenticated):

@@ -238,6 +238,7 @@ ADDED_STATUSES = {
     "409": "a file may be a folder; the text of the original says 403 where a version is taken",
     "410": "a session whose worker died tells how, whatever is asked of it",
     "413": "a body may be too large",
+    "429": "whoever fails to log in too often waits",
     "500": "a fault of ours",
     "503": "all workers may be busy, the disk may be full",
 }

@@ -230,21 +230,21 @@ async def reply_to(url: str, *pieces: bytes) -> bytes:
     return await asyncio.to_thread(talk)
 
 
-@pytest.mark.parametrize("pieces", [(), (b"GET /livez HT",), (b"GET /livez HTTP/1.1\r\nHost: x\r\n",)])
+@pytest.mark.parametrize("pieces", [(), (b"GET /livez HT",), (b"GET /livez HTTP/1.1\r\nHost: localhost\r\n",)])
 async def test_a_header_that_never_ends_is_hung_up_on(tight: tuple[Host, str], pieces: tuple[bytes, ...]) -> None:
     async with asyncio.timeout(3):
         assert await reply_to(tight[1], *pieces) == b""
 
 
 async def test_half_a_header_after_an_answered_request_is_hung_up_on(tight: tuple[Host, str]) -> None:
-    whole = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"
+    whole = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n"
     async with asyncio.timeout(4):
         said = await reply_to(tight[1], whole, b"GET /liv")
     assert said.startswith(b"HTTP/1.1 200")
 
 
 async def test_a_body_that_never_ends_is_answered_408(tight: tuple[Host, str]) -> None:
-    head = b"POST /login HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\nContent-Type: application/json\r\n\r\n"
+    head = b"POST /login HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\nContent-Type: application/json\r\n\r\n"
     async with asyncio.timeout(3):
         said = await reply_to(tight[1], head + b'{"user')
     assert said.startswith(b"HTTP/1.1 408")
@@ -254,7 +254,7 @@ async def test_a_body_that_dawdles_is_answered_408(tight: tuple[Host, str]) -> N
     def talk() -> bytes:
         import time
 
-        head = b"POST /login HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n"
+        head = b"POST /login HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n"
         with connected(tight[1]) as peer:
             peer.sendall(head)
             for _ in range(5):
@@ -291,7 +291,7 @@ async def test_a_kept_connection_may_rest_longer_than_a_header_may_take(tight: t
 
         with connected(tight[1]) as peer:
             for _ in range(2):
-                peer.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n")
+                peer.sendall(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n")
                 said = peer.recv(4096)
                 time.sleep(0.8)
             return said

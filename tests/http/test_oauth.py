@@ -13,6 +13,7 @@ import pytest
 from authlib.oauth2.rfc8414 import AuthorizationServerMetadata
 from yarl import URL
 
+from mlhost import audit
 from mlhost.auth.principal import Role
 from mlhost.host import Host
 from mlhost.names import new_id
@@ -284,7 +285,7 @@ async def test_a_user_may_deny_and_a_wrong_password_asks_again(anonymous: Api) -
 
 
 async def test_no_token_code_or_password_is_logged(
-    anonymous: Api, admin: Api, caplog: pytest.LogCaptureFixture
+    anonymous: Api, admin: Api, host: Host, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("DEBUG")
     found = await code(anonymous)
@@ -294,12 +295,36 @@ async def test_no_token_code_or_password_is_logged(
     begun = await post(anonymous, "/oauth/device_authorization", 200, **CLI)
     await post(admin, "/oauth/introspect", 200, token=renewed["access_token"])
     await post(anonymous, "/oauth/revoke", 200, **CLI, token=renewed["refresh_token"])
-    told = caplog.text + repr([record.__dict__ for record in caplog.records])
+    told = "".join(audit.lines(host.folder.path)) + caplog.text + repr([record.__dict__ for record in caplog.records])
     for secret in (found, PASSWORD, VERIFIER, begun["device_code"], begun["user_code"], admin.token):
         assert secret not in told
     for tokens in (given, renewed):
         assert tokens["access_token"] not in told
         assert tokens["refresh_token"] not in told
+
+
+async def test_guesses_wait_on_every_way_in(anonymous: Api) -> None:
+    name = f"nobody-{new_id()}"
+    password = {**CLI, "grant_type": "password", "username": name, "password": "wrong"}
+    statuses = set()
+    for _ in range(8):
+        async with anonymous.http.post("/oauth/token", data=password) as response:
+            statuses.add(response.status)
+    assert statuses == {400, 429}
+    fields = hidden(await get(anonymous, "/oauth/authorize", REQUEST))
+    await post(anonymous, "/oauth/authorize", 429, **fields, username=name, password="wrong", decision="allow")
+    await decide(anonymous, "BBBB-BBBB", 429, username=name, password="wrong")
+    assert "Retry-After" in anonymous.headers
+
+
+async def test_our_own_page_may_send_its_form_and_another_may_not(anonymous: Api, url: str) -> None:
+    assert "no-referrer" not in str(await get(anonymous, "/oauth/device", {}) and anonymous.headers)
+    fields = hidden(await get(anonymous, "/oauth/authorize", REQUEST)) | {"decision": "deny"}
+    for origin, expect in ((url, 303), ("null", 403), ("http://evil.example", 403)):
+        async with anonymous.http.post(
+            "/oauth/authorize", data=fields, headers={"Origin": origin}, allow_redirects=False
+        ) as response:
+            assert response.status == expect
 
 
 # --- devices

@@ -63,17 +63,26 @@ def serving(tmp_path: Path) -> Iterator[Start]:
     """Starts servers on a folder; those still running at the end are killed."""
     servers = []
 
-    def start(*arguments: str, preload: str = "", password: str | None = PASSWORD, drain_seconds: float = 20) -> Server:
+    def start(
+        *arguments: str,
+        preload: str = "",
+        password: str | None = PASSWORD,
+        drain_seconds: float = 20,
+        log: Path = Path(os.devnull),
+        **settings: str,
+    ) -> Server:
         environment = {key: value for key, value in os.environ.items() if not key.startswith("MLHOST_")}
         environment |= {"MLHOST_RUNTIME_PRELOAD": preload, "MLHOST_RUNTIME_ENVIRONMENT": ",".join(COVERAGE)}
         if password is not None:
             environment["MLHOST_ADMIN_PASSWORD"] = password
         environment["MLHOST_SERVER_DRAIN_SECONDS"] = str(drain_seconds)
+        environment |= settings
         place = [] if "--ephemeral" in arguments else ["--data", str(tmp_path / "data")]
         command = [sys.executable, "-m", "mlhost", "serve", "--port", "0", *place, *arguments]
-        process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment, cwd=tmp_path
-        )
+        with log.open("ab") as told:
+            process = subprocess.Popen(
+                command, stdout=subprocess.PIPE, stderr=told, text=True, env=environment, cwd=tmp_path
+            )
         servers.append(process)
         url, said = until_ready(process)
         return Server(process, url, said)

@@ -1,6 +1,7 @@
 """The `mlhost` command: users, doctor, settings."""
 
 import asyncio
+import json
 import os
 import re
 import subprocess
@@ -132,6 +133,24 @@ def test_the_doctor_does_not_take_a_broken_database_for_a_sound_one(data: Path) 
     assert "PROBLEM" in mlhost("doctor", "--data", data, expect=1).output
 
 
+def test_what_the_command_line_changes_is_in_the_audit_log(data: Path) -> None:
+    mlhost("user", "add", "carol", "--password", "a password", "--data", data)
+    mlhost("user", "list", "--data", data)
+    mlhost("user", "role", "carol", "Owner", "--data", data)
+    added, changed = (json.loads(line) for line in mlhost("audit", "--json", "--data", data).output.splitlines())
+    assert added["route"].endswith("user add")
+    assert changed["object"] == {"name": "carol", "role": "Owner"}
+    assert changed["user"].endswith("(command line)")
+    assert "a password" not in mlhost("audit", "--data", data).output
+    assert mlhost("audit", "--last", "1", "--data", data).output.count("\n") == 1
+
+
+def test_the_audit_log_can_be_read_while_the_server_runs(start: Start, data: Path) -> None:
+    start().login()
+    assert "POST /login" in mlhost("audit", "--user", "admin", "--data", data).output
+    assert mlhost("audit", "--user", "nobody", "--data", data).output == ""
+
+
 def test_settings_are_shown_with_their_origin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "own.toml"
     file.write_text("[sessions]\nmax = 5\n")
@@ -152,7 +171,16 @@ def test_an_unknown_setting_stops_the_start_by_name(tmp_path: Path) -> None:
 
 
 def test_every_command_and_option_explains_itself() -> None:
-    for path in ([], ["serve"], ["user"], ["user", "add"], ["doctor"], ["config", "show"]):
+    for path in (
+        [],
+        ["serve"],
+        ["user"],
+        ["user", "add"],
+        ["doctor"],
+        ["audit"],
+        ["tls", "self-signed"],
+        ["config", "show"],
+    ):
         assert len(mlhost(*path, "--help").output) > 100
 
 

@@ -39,7 +39,7 @@ def test_every_command_in_the_readme_exists() -> None:
         command = line.partition("#")[0].split()
         if command[0] == "mlhost":
             words = [word for word in command[1:] if not word.startswith("-")]
-            mlhost(*(words[:2] if words[0] in ("user", "config") else words[:1]), "--help")
+            mlhost(*(words[:2] if words[0] in ("user", "config", "tls") else words[:1]), "--help")
         else:
             assert os.access(ROOT / command[0], os.X_OK)
 

@@ -61,6 +61,23 @@ def test_an_owner_is_made_although_other_users_were_there_first(start: Start, tm
     server.login(password)
 
 
+def test_sigterm_ends_a_server_whose_code_runs_on_though_nobody_reads_what_it_prints(
+    start: Start, tmp_path: Path
+) -> None:
+    (tmp_path / "mlhost.toml").write_text(
+        "[runtime]\nallowed_placements = ['inline']\n[limits]\nexecute_seconds = 0.1\n"
+    )
+    server = start()
+    token = server.login()
+    opened = server.call("POST", "/sessions", 201, token, json={"runtimeType": "Python", "placement": "inline"})
+    code = "import time; time.sleep(60)"
+    server.call("POST", f"/sessions/{opened['sessionId']}/execute", 410, token, json={"code": code})
+    assert server.process.stdout is not None
+    server.process.stdout.close()
+    server.process.send_signal(signal.SIGTERM)
+    assert server.process.wait(10) == 0
+
+
 def test_sigterm_ends_a_server_whose_code_runs_on_after_the_time_to_drain(start: Start) -> None:
     server = start(drain_seconds=1)
     token = server.login()

@@ -161,7 +161,7 @@ async def test_a_blob_and_the_row_that_names_it_come_and_fail_together(store: St
         with pytest.raises(sqlite3.IntegrityError):
             async with store.write() as db:
                 await blobs.keep(db, sealed)
-                await db.execute("insert into users values (null, '', '', 0)")
+                await db.execute("insert into users (name, password_hash, role, created_at) values (null, '', '', 0)")
     with pytest.raises(NotFound):
         await whole(blobs, sealed.sha256)
     assert await store.read("select * from blob_chunks") == []
@@ -406,7 +406,7 @@ async def test_a_large_blob_nobody_names_in_the_end_leaves_nothing(store: Store,
             await blobs.write_ahead(sealed)
             async with store.write() as db:
                 await blobs.keep(db, sealed)
-                await db.execute("insert into users values (null, '', '', 0)")
+                await db.execute("insert into users (name, password_hash, role, created_at) values (null, '', '', 0)")
     assert await store.read("select sha256 from blobs") == []
     assert await store.read("select sha256 from blob_chunks") == []
 

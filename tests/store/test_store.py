@@ -16,7 +16,7 @@ from mlhost.errors import Unavailable
 from mlhost.store import Store
 
 Opener = Callable[[], Awaitable[Store]]
-INSERT = "insert into users values (?, 'hash', 'owner', 0)"
+INSERT = "insert into users (name, password_hash, role, created_at) values (?, 'hash', 'owner', 0)"
 
 
 async def names(store: Store) -> list[str]:
@@ -193,7 +193,7 @@ async def test_a_write_cancelled_again_and_again_holds_its_lock_until_it_is_roll
             await db.execute(INSERT, ("kept",))
 
     task, waiting = asyncio.create_task(add()), asyncio.create_task(bystander())
-    await asyncio.to_thread(gate.reached.wait)
+    await asyncio.to_thread(gate.reached.wait, 30)
     await cancel_often(task)
     assert not waiting.done()
     gate.opened.set()
@@ -210,10 +210,10 @@ async def test_a_cancelled_commit_ends_before_the_next_write_begins(store: Store
         async with store.write() as db:
             await db.execute(INSERT, ("committed",))
             in_the_way.append(asyncio.ensure_future(db.execute_fetchall("select gate()")))
-            await asyncio.to_thread(gate.reached.wait)
+            await asyncio.to_thread(gate.reached.wait, 30)
 
     task = asyncio.create_task(add())
-    await asyncio.to_thread(gate.reached.wait)
+    await asyncio.to_thread(gate.reached.wait, 30)
     await asyncio.sleep(0.02)  # now the commit waits behind the gate
     await cancel_often(task)
     gate.opened.set()
@@ -229,11 +229,11 @@ async def test_a_cancel_during_the_rollback_of_an_error_is_not_lost(store: Store
     async def fail() -> None:
         async with store.write() as db:
             in_the_way.append(asyncio.ensure_future(db.execute_fetchall("select gate()")))
-            await asyncio.to_thread(gate.reached.wait)
+            await asyncio.to_thread(gate.reached.wait, 30)
             raise RuntimeError
 
     task = asyncio.create_task(fail())
-    await asyncio.to_thread(gate.reached.wait)
+    await asyncio.to_thread(gate.reached.wait, 30)
     await asyncio.sleep(0.02)
     await cancel_often(task)
     gate.opened.set()

@@ -14,7 +14,7 @@ from authlib.oauth2.rfc6749 import InvalidGrantError, InvalidRequestError, OAuth
 from authlib.oauth2.rfc8628 import DEVICE_CODE_GRANT_TYPE
 
 from mlhost.auth.oauth.clients import SCOPE, Client
-from mlhost.auth.oauth.grammar import Grammar, Request, Told
+from mlhost.auth.oauth.grammar import Grammar, Request, SigningIn, Told
 from mlhost.auth.oauth.pending import CODE_SECONDS, DEVICE_SECONDS, Code, Device, Pending
 from mlhost.auth.personal import PREFIX, PersonalTokens
 from mlhost.auth.principal import Principal, Role
@@ -57,13 +57,13 @@ class OAuth:
         self.devices: Pending[Device] = Pending(DEVICE_SECONDS, clock)
         self.user_codes: Pending[str] = Pending(DEVICE_SECONDS, clock)  # to device codes
 
-    async def token(self, parameters: Parameters, origin: str) -> Answer:
-        """Tokens for a password, a refresh token, a code or a device code."""
+    async def token(self, parameters: Parameters, origin: str, signing_in: SigningIn) -> Answer:
+        """Tokens for a password (checked inside `signing_in(name)`), a refresh token, a code or a device code."""
         code = parameters.get("code", "") if parameters.get("grant_type") == "authorization_code" else ""
         if (refresh := self.spent.pop(code)) is not None:  # somebody else has it too (RFC 6749 section 4.1.2)
             with contextlib.suppress(Unauthenticated):
                 await self.tokens.revoke(refresh)
-        answer = _answer(lambda: Grammar(self, origin).create_token_response(Request(parameters)))
+        answer = _answer(lambda: Grammar(self, origin, signing_in).create_token_response(Request(parameters)))
         if "order" not in answer.body:
             return answer
         try:
@@ -129,10 +129,6 @@ class OAuth:
         told = await self._described(request.credential)
         is_theirs = told is not None and (who.role >= Role.OWNER or told["username"] == who.name)
         return Answer(200, {"active": True} | told if told is not None and is_theirs else {"active": False})
-
-    async def sign_in(self, name: str, password: str, client: str) -> TokenPair:
-        """Tokens for a password."""
-        return await self.tokens.issue(await self.users.sign_in(name, password), client)
 
     async def issue(self, user: str, client: str) -> TokenPair:
         """Tokens for somebody who has signed in before."""

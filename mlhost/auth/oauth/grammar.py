@@ -6,8 +6,10 @@ whoever called the grammar runs it; so no token passes authlib, which would writ
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 from authlib.oauth2.rfc6749 import (
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
 
 PUBLIC = ["none"]  # how our clients authenticate: not at all
 
+SigningIn = Callable[[str], AbstractContextManager[Any]]  # what is around the check of a name's password
 Told = tuple[int, Any, list[tuple[str, str]]]  # status, body, headers
 
 
@@ -77,16 +80,23 @@ class Request(OAuth2Request):
 class Grammar(AuthorizationServer):
     """The rules for one request to the server at `origin`."""
 
-    def __init__(self, parts: OAuth, origin: str) -> None:
+    def __init__(self, parts: OAuth, origin: str, signing_in: SigningIn | None = None) -> None:
         super().__init__(scopes_supported=[SCOPE])
         self.parts = parts
         self.origin = origin
+        self._signing_in = signing_in or contextlib.nullcontext
         self.register_grant(_Password)
         self.register_grant(_Refresh)
         self.register_grant(_Code, [_Challenge(required=True)])
         self.register_grant(_DeviceCode)
         for endpoint in (_DeviceAuthorization, _Revocation, _Introspection):
             self.register_endpoint(endpoint)
+
+    async def sign_in(self, name: str, password: str, client_id: str) -> TokenPair:
+        """Tokens for a password."""
+        with self._signing_in(name):
+            who = await self.parts.users.sign_in(name, password)
+        return await self.parts.tokens.issue(who, client_id)
 
     def query_client(self, client_id: str) -> Client | None:
         """One of our own programs."""
@@ -116,7 +126,7 @@ class _Password(grants.ResourceOwnerPasswordCredentialsGrant):
     TOKEN_ENDPOINT_AUTH_METHODS = PUBLIC
 
     def authenticate_user(self, username: str, password: str) -> Order:
-        return Order(self.server.parts.sign_in, username, password)
+        return Order(self.server.sign_in, username, password)
 
 
 class _Refresh(grants.RefreshTokenGrant):
