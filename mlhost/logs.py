@@ -32,6 +32,7 @@ _ASSIGNED = re.compile(
     r"""("(?:[^"\\]|\\.)*"?|'(?:[^'\\]|\\.)*'?|[^\s&]+)""",
     re.IGNORECASE | re.DOTALL,
 )
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]")  # but for tabs and new lines
 _STANDARD = logging.makeLogRecord({}).__dict__.keys() | {"message", "asctime"}
 
 
@@ -57,7 +58,11 @@ class JsonLines(logging.Formatter):
 
 
 class TextLines(logging.Formatter):
-    """A line for people; the trace of an exception follows below it."""
+    """A line for people; the trace of an exception follows below it.
+
+    All further lines are indented and other control characters written out: no text that a user had a hand in can pass
+    for a line of its own, or steer a terminal.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
         """Time, level, logger and message, then the fields as name=value."""
@@ -65,7 +70,8 @@ class TextLines(logging.Formatter):
         line = f"{rest.pop('time')} {rest.pop('level'):<8} {rest.pop('logger')}: {rest.pop('message')}"
         trace = rest.pop("exception", "")
         fields = "".join(f" {name}={value}" for name, value in rest.items())
-        return f"{line}{fields}\n{trace}".rstrip("\n")
+        told = _CONTROL.sub(_written_out, f"{line}{fields}\n{trace}".rstrip("\n"))
+        return told.replace("\n", "\n  ")
 
 
 def parts(record: logging.LogRecord) -> dict[str, Any]:
@@ -97,6 +103,10 @@ def redacted(value: Any) -> Any:
     for pattern in (_HEADER, _BEARER, _IN_PATH, _ASSIGNED):
         text = pattern.sub(rf"\1{HIDDEN}", text)
     return _JWT.sub(HIDDEN, text)
+
+
+def _written_out(sign: re.Match[str]) -> str:
+    return ascii(sign[0])[1:-1]
 
 
 def _message(record: logging.LogRecord) -> str:

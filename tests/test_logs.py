@@ -102,8 +102,23 @@ def test_text_has_the_fields_behind_the_message_and_the_trace_below() -> None:
         log.warning("slow", extra={"ms": 12}, exc_info=True)
     first, second, *_, last = stream.getvalue().splitlines()
     assert first.endswith("Z warning  mlhost.tests.logs: slow ms=12")
-    assert second == "Traceback (most recent call last):"
-    assert last == "ValueError: why"
+    assert second == "  Traceback (most recent call last):"
+    assert last == "  ValueError: why"
+
+
+def test_no_text_of_a_users_passes_for_a_line_of_the_log_or_steers_a_terminal() -> None:
+    stream = io.StringIO()
+    configure("info", "text", stream)
+    forged = "x\n2026-11-25T20:00:00.000Z info     mlhost.access: GET /\r\x1b[2J\x85\u2028é"
+    try:
+        raise ValueError(forged)
+    except ValueError:
+        log.warning("failed: %s", forged, extra={"route": forged}, exc_info=True)
+    told = stream.getvalue()
+    assert not told.startswith(" ")
+    assert all(line.startswith("  ") for line in told.splitlines()[1:])
+    assert told.count("GET /\\r\\x1b[2J\\x85\\u2028é") == 3
+    assert not set(told) & set("\r\x1b\x85\u2028")
 
 
 def test_lines_below_the_level_are_left_out() -> None:

@@ -213,6 +213,8 @@ class Tokens:
     def _verified(self, access: str) -> dict[str, Any]:
         if len(access) > MAX_TOKEN_LENGTH:
             raise Unauthenticated("The token is too long.")
+        if not access.isascii():
+            raise Unauthenticated("The token does not hold: none has letters beyond ASCII.")
         try:
             token = jwt.decode(access, self._key_of, algorithms=[ALGORITHM])
             _rules(int(self._clock())).validate(token.claims)

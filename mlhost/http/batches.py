@@ -11,9 +11,10 @@ from mlhost.batches import Progress
 from mlhost.errors import Invalid, NotFound
 from mlhost.http.exchange import attachment, body, record
 from mlhost.http.keys import HOST, WHO
+from mlhost.http.routes import Routes
 from mlhost.params import jsontext
 
-routes = web.RouteTableDef()
+routes = Routes()
 
 DEFAULT_PARALLEL = 10
 MAX_INT32 = 2**31 - 1
@@ -31,13 +32,13 @@ async def start(request: web.Request) -> web.Response:
     return record(answer, status=202, location=quote(f"{request.path}/{execution_id}"))
 
 
-@routes.get("/api/{name}/{version}/batch", allow_head=False)
+@routes.get("/api/{name}/{version}/batch")
 async def list_ids(request: web.Request) -> web.Response:
     """The ids of the caller's batches."""
     return record(await request.app[HOST].batches.list(request[WHO], **request.match_info))
 
 
-@routes.get("/api/{name}/{version}/batch/{executionId}", allow_head=False)
+@routes.get("/api/{name}/{version}/batch/{executionId}")
 async def get(request: web.Request) -> web.StreamResponse:
     """How far a batch is, and its results: all once it has ended, those there are if partial ones are asked for."""
     batches, (name, version, execution_id) = request.app[HOST].batches, request.match_info.values()
@@ -56,13 +57,13 @@ async def delete(request: web.Request) -> web.Response:
     return record([execution_id])
 
 
-@routes.get("/api/{name}/{version}/batch/{executionId}/{index}/files", allow_head=False)
+@routes.get("/api/{name}/{version}/batch/{executionId}/{index}/files")
 async def list_files(request: web.Request) -> web.Response:
     """The names of the files a record's code made."""
     return record(list(await request.app[HOST].batches.files(request[WHO], *request.match_info.values())))
 
 
-@routes.get("/api/{name}/{version}/batch/{executionId}/{index}/files/{fileName}", allow_head=False)
+@routes.get("/api/{name}/{version}/batch/{executionId}/{index}/files/{fileName}")
 async def get_file(request: web.Request) -> web.Response:
     """One of these files."""
     content = await request.app[HOST].batches.file(request[WHO], *request.match_info.values())

@@ -22,8 +22,8 @@ ABOUT = About(
     description=(
         "The operationalization API of Microsoft Machine Learning Server 9.x as mlhost offers it: sessions, snapshots"
         " and services. A published service is consumed at `/api/{name}/{version}` and describes itself at"
-        " `/api/{name}/{version}/swagger.json`. All but the authentication APIs ask for the header"
-        " `Authorization: Bearer <access_token>`."
+        " `/api/{name}/{version}/swagger.json`. All but the authentication APIs, `/livez` and `/readyz` ask for the"
+        " header `Authorization: Bearer <access_token>`."
     ),
     tags={
         "Authentication APIs": "Get, renew and revoke a pair of tokens; personal ones; users.",

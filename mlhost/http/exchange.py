@@ -168,7 +168,8 @@ def _faults_in_words() -> Iterator[None]:
     try:
         yield
     except (web.RequestPayloadError, HttpProcessingError, ValueError, AssertionError) as fault:
-        raise Invalid(f"The body cannot be read: {fault}") from None
+        said = fault.message if isinstance(fault, HttpProcessingError) else str(fault)
+        raise Invalid(f"The body cannot be read: {said}") from None
 
 
 def _bound(document: dict[str, Any], kind: Any) -> dict[str, Any]:

@@ -51,7 +51,13 @@ SIGNING_IN = (Unauthenticated, Unavailable)
 
 @routes.post(
     "/login",
-    tells=Operation("login", takes=LoginRequest, gives={200: AccessTokenResponse}, refuses=(*SIGNING_IN, Throttled)),
+    tells=Operation(
+        "login",
+        takes=LoginRequest,
+        gives={200: AccessTokenResponse},
+        refuses=(*SIGNING_IN, Throttled),
+        example={"username": "admin", "password": "correct horse battery"},
+    ),
 )
 async def login(request: web.Request) -> web.Response:
     """Exchange a name and password for a pair of tokens."""
@@ -95,12 +101,13 @@ async def revoke(request: web.Request) -> web.Response:
         "revokeRefreshTokenByPath",
         gives={200: Revoked},
         refuses=SIGNING_IN,
+        summary="End a refresh token and its access token, as the 9.0 and 9.1 previews spelled it.",
         note=f"{ADDED} The token may hold slashes.",
         is_deprecated=True,
     ),
 )
 async def revoke_by_path(request: web.Request) -> web.Response:
-    """The same, as the 9.0 and 9.1 previews spelled it."""
+    """The same, with the token in the path."""
     return await _revoke(request, request.match_info["refreshToken"])
 
 

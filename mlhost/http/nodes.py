@@ -57,13 +57,23 @@ async def replace(request: web.Request) -> web.Response:
 @routes.put(
     "/computenodes",
     tells=Operation(
-        "addComputeNode", takes=UpdateComputeNodesRequest, gives={200: None}, body_name="entries", note=NOTE
+        "addComputeNode",
+        takes=UpdateComputeNodesRequest,
+        gives={200: None},
+        summary="Add to the list of compute nodes.",
+        body_name="entries",
+        note=NOTE,
     ),
 )
 @routes.delete(
     "/computenodes",
     tells=Operation(
-        "removeComputeNode", takes=UpdateComputeNodesRequest, gives={200: None}, body_name="entries", note=NOTE
+        "removeComputeNode",
+        takes=UpdateComputeNodesRequest,
+        gives={200: None},
+        summary="Remove from the list of compute nodes.",
+        body_name="entries",
+        note=NOTE,
     ),
 )
 async def change(request: web.Request) -> web.Response:

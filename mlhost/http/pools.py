@@ -51,7 +51,11 @@ class ServicePoolStatusResponse(msgspec.Struct, rename=ORIGINAL | ADDED, kw_only
 @routes.post(
     "/services/{name}/{version}/pool",
     tells=Operation(
-        "createOrUpdateServicePool", takes=CreateOrUpdateServicePoolRequest, gives={200: str}, refuses=(NotFound,)
+        "createOrUpdateServicePool",
+        takes=CreateOrUpdateServicePoolRequest,
+        gives={200: str},
+        refuses=(NotFound,),
+        example={"InitialPoolSize": 1, "MaxPoolSize": 4},
     ),
 )
 async def create(request: web.Request) -> web.Response:

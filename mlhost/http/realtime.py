@@ -29,11 +29,23 @@ CHANGES = Multipart((*WORDS, Field(FILE, "The serialized model.", is_file=True))
 
 @routes.post(
     "/realtime-services/{name}",
-    tells=Operation("publishRealtimeWebServiceByName", takes=NEW_MODEL, gives={201: str}, refuses=(Conflict,)),
+    tells=Operation(
+        "publishRealtimeWebServiceByName",
+        takes=NEW_MODEL,
+        gives={201: str},
+        refuses=(Conflict,),
+        summary="Publish a model as a version that the server names; the answer is its address.",
+    ),
 )
 @routes.post(
     "/realtime-services/{name}/{version}",
-    tells=Operation("publishRealtimeWebServiceByNameVersion", takes=NEW_MODEL, gives={201: str}, refuses=(Conflict,)),
+    tells=Operation(
+        "publishRealtimeWebServiceByNameVersion",
+        takes=NEW_MODEL,
+        gives={201: str},
+        refuses=(Conflict,),
+        summary="Publish a model; the answer is its address.",
+    ),
 )
 async def publish(request: web.Request) -> web.Response:
     """Publish a model; without a version in the path the server makes it."""

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 
 from mlhost.http.errors import STATUS
 from mlhost.http.guard import ANYONE, PERMISSIONS
@@ -20,11 +20,13 @@ ALWAYS = (500,)
 BEHIND_THE_DOOR = (401, 403, 503)
 WITH_A_BODY = (400, 408, 413)
 
+SEGMENT = re.compile(r"\{(\w+)\}")  # of a path: aiohttp would take no braces in one, and know no such address
+
 
 class Routes(web.RouteTableDef):
     """The routes of one noun: `@routes.get(path, tells=Operation(...))`; a route without is told in no document."""
 
-    def __init__(self, tag: str) -> None:
+    def __init__(self, tag: str = "") -> None:
         super().__init__()
         self._tag = tag
         self.told: list[Route] = []
@@ -32,14 +34,15 @@ class Routes(web.RouteTableDef):
     def route(
         self, method: str, path: str, *, tells: Operation | None = None, **options: Any
     ) -> Callable[[Handled], Handled]:
-        """Like aiohttp's, with a description; its summary is the handler's docstring. HEAD is not answered."""
+        """Like aiohttp's, with a description; the handler's docstring is its summary, unless it brings one. No HEAD."""
         if method == "GET":
             options.setdefault("allow_head", False)
-        add = super().route(method, path, **options)
+        options.setdefault("expect_handler", _expected)
+        add = super().route(method, SEGMENT.sub(r"{\1:[^/]+}", path), **options)
 
         def decorate(handler: Handled) -> Handled:
             if tells is not None:
-                self.told.append(self._told(method, path, tells, handler.__doc__ or ""))
+                self.told.append(self._told(method, path, tells, tells.summary or handler.__doc__ or ""))
             add(handler)
             return handler
 
@@ -51,6 +54,16 @@ class Routes(web.RouteTableDef):
         return Route(
             method, path, self._tag, summary, operation, tuple(_errors(operation, is_open=is_open)), not is_open
         )
+
+
+async def _expected(request: web.Request) -> None:
+    """Ask for the body that a client holds back; other expectations are passed over (RFC 9110 §10.1.1 lets us).
+
+    aiohttp's own answers those 417, before any middleware can give the answer the shape that errors have.
+    """
+    if request.version == HttpVersion11 and request.headers["Expect"].lower() == "100-continue":
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0  # nothing of the answer is sent yet
 
 
 def _errors(operation: Operation, *, is_open: bool) -> Iterable[int]:

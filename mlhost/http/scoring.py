@@ -6,9 +6,10 @@ from aiohttp import web
 
 from mlhost.http.exchange import body, json_bytes
 from mlhost.http.keys import HOST
+from mlhost.http.routes import Routes
 from mlhost.scoring import score
 
-routes = web.RouteTableDef()
+routes = Routes()
 
 
 @routes.post("/api/{name}/{version}")

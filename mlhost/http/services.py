@@ -34,6 +34,13 @@ from mlhost.services import Draft, NamedType, Service
 routes = Routes("Services Management APIs")
 documents = Routes("Service Consumption APIs")
 
+EXAMPLE = {
+    "runtimeType": names.RUNTIME,
+    "description": "Doubles a number.",
+    "code": "y = x * 2",
+    "inputParameterDefinitions": [{"name": "x", "type": "numeric"}],
+    "outputParameterDefinitions": [{"name": "y", "type": "numeric"}],
+}
 TYPES = ("logical", "numeric", "integer", "character", "vector", "matrix", "data.frame")
 
 
@@ -132,6 +139,8 @@ async def get(request: web.Request) -> web.Response:
         takes=PublishWebServiceRequest,
         gives={201: str},
         refuses=(Conflict,),
+        example=EXAMPLE,
+        summary="Publish a version that the server names; the answer is its address.",
         body_name="publishRequest",
     ),
 )
@@ -142,6 +151,8 @@ async def get(request: web.Request) -> web.Response:
         takes=PublishWebServiceRequest,
         gives={201: str},
         refuses=(Conflict,),
+        example=EXAMPLE,
+        summary="Publish a version; the answer is its address.",
         body_name="publishRequest",
     ),
 )
@@ -161,6 +172,7 @@ async def publish(request: web.Request) -> web.Response:
     tells=Operation(
         "patchWebServiceVersion",
         takes=PublishWebServiceRequest,
+        example={"description": "Doubles any number."},
         gives={200: str},
         refuses=(NotFound,),
         body_name="patchRequest",

@@ -101,6 +101,7 @@ class ConsoleOutputResponse(WireStruct):
         takes=CreateSessionRequest,
         gives={201: CreateSessionResponse},
         refuses=OF_A_SESSION,
+        example={"name": "my session", "runtimeType": names.RUNTIME},
     ),
 )
 async def open_session(request: web.Request) -> web.Response:
@@ -136,7 +137,17 @@ async def list_sessions(request: web.Request) -> web.Response:
 
 @routes.post(
     "/sessions/{id}/execute",
-    tells=Operation("executeCode", takes=ExecuteRequest, gives={200: ExecuteResponse}, refuses=OF_A_SESSION),
+    tells=Operation(
+        "executeCode",
+        takes=ExecuteRequest,
+        gives={200: ExecuteResponse},
+        refuses=OF_A_SESSION,
+        example={
+            "code": "y = x * 2\nprint(y)",
+            "inputParameters": [{"name": "x", "value": 21}],
+            "outputParameters": ["y"],
+        },
+    ),
 )
 async def execute(request: web.Request) -> web.Response:
     """Run a block of code; code that fails is a 200 with `success` false."""

@@ -50,6 +50,7 @@ class Snapshot(WireStruct):
         takes=CreateSnapshotRequest,
         gives={201: CreateSnapshotResponse},
         refuses=(NotFound, Gone),
+        example={"name": "my snapshot"},
     ),
 )
 async def create(request: web.Request) -> web.Response:

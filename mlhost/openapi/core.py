@@ -7,14 +7,34 @@ original's, errors are one `default` answer, and no security scheme makes a clie
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from mlhost.openapi.operations import PATH_PARAMETERS, About, Bytes, Field, Form, Operation, Route, phrase
+from mlhost.openapi.operations import About, Bytes, Field, Form, Operation, Route, phrase
 from mlhost.openapi.schemas import IN_OPENAPI, IN_SWAGGER, Json, openapi_schemas, swagger_schemas
 
 JSON = "application/json"
 FORM = "multipart/form-data"
 CONTENT = {"contentMediaType": "application/octet-stream"}
+CREATED = 201
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """A header of an answer."""
+
+    name: str
+    sentence: str
+    type: str = "string"
+    is_sure: bool = True
+
+
+MADE = Header("Location", "Where what was made is found.")  # wherever its name is in the body
+REFUSED = {
+    401: Header("WWW-Authenticate", "Bearer: the kind of token that is asked for."),
+    503: Header("Retry-After", "Seconds to wait, where trying again helps.", "integer", is_sure=False),
+}
+
 Schemas = Iterator[Json]  # of the wire types of all operations, in the order of `_kinds`
 
 
@@ -91,7 +111,10 @@ def _head(route: Route) -> Json:
 def _swagger_operation(route: Route, schemas: Schemas) -> Json:
     operation = route.operation
     parameters = [
-        *({"name": name, "in": "path", "required": True, **_text(name)} for name in route.path_parameters),
+        *(
+            {"name": name, "in": "path", "required": True, "description": route.about(name), "type": "string"}
+            for name in route.path_parameters
+        ),
         *(_swagger_field("query", one) for one in operation.query),
         *_swagger_body(route, schemas),
     ]
@@ -113,7 +136,7 @@ def _media(operation: Operation) -> Json:
     consumed = {"consumes": [FORM]} if isinstance(takes, Form) else {}
     if isinstance(takes, Bytes):
         consumed = {"consumes": [takes.media_type]}
-    return consumed | ({"produces": [given[0].media_type]} if given else {})
+    return consumed | ({"produces": [given[0].media_type, JSON]} if given else {})  # refusals are JSON
 
 
 def _swagger_body(route: Route, schemas: Schemas) -> list[Json]:
@@ -138,26 +161,22 @@ def _swagger_answer(status: int, kind: Any, schemas: Schemas) -> Json:
     return answer if kind is None else answer | {"schema": next(schemas)}
 
 
-def _text(name: str) -> Json:
-    return {"description": PATH_PARAMETERS[name], "type": "string"}
-
-
 # --- OpenAPI 3.1 ---------------------------------------------------------------------------------------------------
 
 
 def _openapi_operation(route: Route, schemas: Schemas) -> Json:
     operation = route.operation
     parameters = [
-        *(
-            _openapi_parameter("path", Field(name, PATH_PARAMETERS[name], required=True))
-            for name in route.path_parameters
-        ),
+        *(_openapi_parameter("path", Field(name, route.about(name), required=True)) for name in route.path_parameters),
         *(_openapi_parameter("query", one) for one in operation.query),
     ]
-    body = {} if operation.takes is None else {"requestBody": _openapi_body(operation.takes, schemas)}
+    body = {} if operation.takes is None else {"requestBody": _openapi_body(operation, schemas)}
     answers = {str(status): _openapi_answer(status, kind, schemas) for status, kind in operation.gives.items()}
-    refusal = {"schema": {"$ref": IN_OPENAPI.format(name="Error")}}
-    refusals = {str(status): {"description": phrase(status), "content": {JSON: refusal}} for status in route.errors}
+    refusal = {"content": {JSON: {"schema": {"$ref": IN_OPENAPI.format(name="Error")}}}}
+    refusals = {
+        str(status): {"description": phrase(status), **_headers(REFUSED.get(status)), **refusal}
+        for status in route.errors
+    }
     return {
         **_head(route),
         "security": [{"Bearer": []}] if route.needs_token else [],
@@ -167,17 +186,25 @@ def _openapi_operation(route: Route, schemas: Schemas) -> Json:
     }
 
 
+def _headers(one: Header | None) -> Json:
+    if one is None:
+        return {}
+    return {"headers": {one.name: {"description": one.sentence, "required": one.is_sure, "schema": {"type": one.type}}}}
+
+
 def _openapi_parameter(place: str, one: Field) -> Json:
     about = {"name": one.name, "in": place, "description": one.sentence, "required": one.required}
     return about | {"schema": {"type": "string", "minLength": 1}}
 
 
-def _openapi_body(takes: type | Bytes | Form, schemas: Schemas) -> Json:
+def _openapi_body(operation: Operation, schemas: Schemas) -> Json:
+    takes = operation.takes
     if isinstance(takes, Bytes):
         return {"required": True, "content": {takes.media_type: {"schema": {"type": "string", "format": "binary"}}}}
     if isinstance(takes, Form):
         return {"required": True, "content": {FORM: {"schema": _form(takes)}}}
-    return {"required": True, "content": {JSON: {"schema": next(schemas)}}}
+    example = {} if operation.example is None else {"example": operation.example}
+    return {"required": True, "content": {JSON: {"schema": next(schemas), **example}}}
 
 
 def _form(form: Form) -> Json:
@@ -195,4 +222,6 @@ def _openapi_answer(status: int, kind: Any, schemas: Schemas) -> Json:
     answer: Json = {"description": phrase(status)}
     if isinstance(kind, Bytes):
         return answer | {"content": {kind.media_type: {}}}
-    return answer if kind is None else answer | {"content": {JSON: {"schema": next(schemas)}}}
+    if kind is None:
+        return answer
+    return answer | _headers(MADE if status == CREATED else None) | {"content": {JSON: {"schema": next(schemas)}}}

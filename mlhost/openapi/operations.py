@@ -52,6 +52,8 @@ class Operation:
     gives: Mapping[int, Any] = field(default_factory=dict)
     refuses: tuple[type[MlhostError], ...] = ()
     query: tuple[Field, ...] = ()
+    summary: str = ""  # where it is not the handler's docstring, as that serves several operations
+    example: Any = None  # a body that works
     body_name: str = ""  # of the parameter that holds the body, where it is not the name of its type
     note: str = ""
     is_deprecated: bool = False
@@ -74,6 +76,11 @@ class Route:
         """Their names, in order."""
         return re.findall(r"\{(\w+)\}", self.path)
 
+    def about(self, name: str) -> str:
+        """A sentence about one of them."""
+        of_a_noun = "/".join(self.path.split("/")[:3])
+        return PATH_PARAMETERS[of_a_noun if name == "id" else name]
+
     @property
     def body_name(self) -> str:
         """The name of the parameter that holds the body: `loginRequest` for a LoginRequest."""
@@ -93,7 +100,8 @@ class About:
 
 
 PATH_PARAMETERS = {
-    "id": "Id of the session or snapshot.",
+    "/sessions/{id}": "Id of the session.",
+    "/snapshots/{id}": "Id of the snapshot.",
     "name": "Name of the service.",
     "version": "Version of the service.",
     "snapshotId": "Id of the snapshot.",

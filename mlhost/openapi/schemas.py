@@ -35,7 +35,9 @@ def _tidy(schema: Mapping[str, Any]) -> Json:
     """Without what says nothing; a type for every enumeration; a record without fields is any object."""
     tidy = {key: _inside(key, value, _tidy) for key, value in schema.items() if key not in LEFT_OUT}
     if tidy.get("properties") == {}:
-        del tidy["properties"], tidy["required"]
+        del tidy["properties"]
+    if not tidy.get("required", True):
+        del tidy["required"]
     if "enum" in tidy:
         tidy = {"type": "string", **tidy}
     if tidy.get("type") == "object" and "properties" not in tidy:

@@ -1,4 +1,4 @@
-"""Virtual environments for clients, made once for each set of packages and kept in the user's cache folder."""
+"""Environments for clients, made once for each set of packages and kept in the user's cache folder."""
 
 import fcntl
 import functools
@@ -16,6 +16,21 @@ import pytest
 
 CACHE = Path(platformdirs.user_cache_dir("mlhost", appauthor=False)) / "clients"
 SDK = "azureml-model-management-sdk==1.0.1b6.post1"
+# The last of AutoRest 3, and a generator that still takes a Swagger document by itself.
+AUTOREST = ("autorest@3.8.0", "@autorest/core@3.10.9", "@autorest/modelerfour@4.23.7", "@autorest/python@5.19.0")
+# What the generator asks for, but a PyYAML that has wheels for today's Pythons.
+AUTOREST_PYTHON = (
+    "jinja2==3.0.3",
+    "markupsafe==2.0.1",
+    "json-rpc==1.13.0",
+    "m2r==0.2.1",
+    "mistune==0.8.4",
+    "docutils==0.18.1",
+    "black==21.12b0",
+    "click==8.0.3",
+    "pyyaml>=6.0.1",
+    "setuptools<81",
+)
 
 
 def environment(python: str, *packages: str) -> Path:
@@ -42,6 +57,30 @@ def _environment(python: str, packages: tuple[str, ...]) -> tuple[Path, str]:
                     return made, done.stderr.strip()[-300:] or f"{command} failed"
             (folder / "complete").touch()
     return made, ""
+
+
+@functools.cache
+def autorest() -> Path:
+    """The folder AutoRest 3 and its Python generator are installed in; without node or npm the test is skipped."""
+    for tool in ("node", "npm"):
+        if not shutil.which(tool):
+            pytest.skip(f"no {tool} was found, which AutoRest needs")
+    python = environment(this_python(), *AUTOREST_PYTHON)
+    key = hashlib.sha256(repr((str(python), AUTOREST)).encode()).hexdigest()[:12]
+    folder = CACHE / f"autorest-{key}"
+    with locked(CACHE / f"autorest-{key}.lock"):
+        if not (folder / "complete").exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir()
+            (folder / "package.json").write_text("{}")
+            # Their install script would make the environment, with versions that do not build any more.
+            install = ["npm", "install", "--ignore-scripts", "--no-audit", "--no-fund", *AUTOREST]
+            done = subprocess.run(install, capture_output=True, text=True, cwd=folder)
+            if done.returncode:
+                pytest.skip(f"no AutoRest: {done.stderr.strip()[-300:]}")
+            shutil.copytree(python.parents[1], folder / "node_modules/@autorest/python/venv", symlinks=True)
+            (folder / "complete").touch()
+    return folder / "node_modules"
 
 
 @contextmanager

@@ -1,10 +1,13 @@
 """What the original SDK is put through, run by its own interpreter (3.7 too): prints the faults of steps as JSON.
 
 Each function with a `client` is a step and a test of its own (tests/clients/test_sdk.py); its name is a sentence.
+`MODELS` is a folder with two models as bytes for realtime services: they add and multiply two columns' numbers.
 `SHIMMED` tells whether mlhost.compat.azureml is in force, without which no service takes more than three inputs.
 """
 
+import contextlib
 import inspect
+import io
 import json
 import os
 import sys
@@ -21,6 +24,7 @@ from azureml.deploy import DeployClient
 from azureml.deploy.server import MLServer
 
 URL, PASSWORD = os.environ["MLHOST_URL"], os.environ["MLHOST_PASSWORD"]
+MODELS = Path(os.environ["MODELS"])
 SHIMMED = os.environ["SHIMMED"] == "1"
 # Services of several clients on one server are kept apart by name.
 PREFIX = f"py{sys.version_info[0]}{sys.version_info[1]}"
@@ -296,6 +300,161 @@ def a_batch_is_started_followed_and_its_files_are_read(client):
         batch.cancel()
         assert batch.execution_id not in service.list_batch_executions()
     assert fails(batch.results, "404")
+
+
+def a_running_batch_tells_what_is_done_and_is_cancelled(client):
+    code = "if x < 0:\n    raise ValueError(x)\nif x > 2:\n    import time\n    time.sleep(300)\ny = x"
+    service = client.deploy_service(
+        PREFIX + "Running", version="1", code_str=code, inputs={"x": float}, outputs={"y": float}
+    )
+    batch = service.batch(pd.DataFrame({"x": [1.0, -1.0, 3.0]}), parallel_count=2)
+    assert batch.parallel_count == 2 and batch.records == [{"x": 1.0}, {"x": -1.0}, {"x": 3.0}]
+    assert batch.execution_id is None and batch.results() is None
+    try:
+        batch.cancel()
+    except ValueError as error:
+        assert "Batch not started" in str(error)
+    else:
+        raise AssertionError("what is not started cannot be cancelled")
+    batch.start()
+    execution_id = batch.execution_id
+    assert batch.start().execution_id == execution_id  # not a second time
+    deadline = time.time() + 30
+    while batch.results().completed_item_count < 2 and time.time() < deadline:
+        time.sleep(0.05)
+    results = batch.results()
+    assert results.state != "Complete"
+    assert (results.completed_item_count, results.total_item_count) == (2, 3)
+    assert results.api == "/api/" + PREFIX + "Running/1" and results.execution_id == execution_id
+    assert results.execution(0).output("y") == 1.0 and results.execution(0).error == ""
+    assert results.execution(1).error == "ValueError: -1.0"
+    assert "completed_item_count : 2" in str(results)
+    assert batch.results(show_partial_results=False)._execution_results == []  # all or nothing
+    batch.cancel()
+    assert fails(batch.results, "404")
+    assert fails(batch.cancel, "404")
+    assert service.list_batch_executions() == []
+    assert fails(lambda: service.get_batch(execution_id).results(), "404")
+
+
+def a_batch_downloads_all_files_of_a_record(client):
+    service = client.get_service(PREFIX + "Batch", version="1")
+    batch = service.batch([{"x": 4.0}]).start()
+    assert finished(batch).execution(0).output("y") == 8.0
+    with tempfile.TemporaryDirectory() as folder:
+        [path] = batch.download(0, None, folder)
+        assert Path(path).name == "y.txt" and Path(path).read_bytes() == b"8.0"
+    assert fails(lambda: batch.artifact(0, "none.txt"), "404")
+    assert fails(lambda: batch.list_artifacts(7), "404")
+
+
+def a_realtime_service_is_deployed_redeployed_and_consumed(client):
+    name = PREFIX + "Realtime"
+    add, multiply = ((MODELS / file).read_bytes() for file in ("add", "multiply"))
+    frame = pd.DataFrame({"a": [2.0, 3.0], "b": [5.0, 7.0]})
+
+    def predicted(result):
+        assert result.error == "", result.error
+        return [round(each, 6) for each in result.output("outputData")["Prediction"]]
+
+    definition = client.realtime_service(name).version("1.0").serialized_model(add)
+    service = definition.description("Old.").alias("rate").deploy()
+    assert predicted(service.rate(frame)) == [7.0, 10.0]
+    told = service.capabilities()
+    assert told["runtime"] == "Realtime" and told["operation_id"] == "rate" and told["description"] == "Old."
+    assert told["inputs"] == [{"name": "inputData", "type": "data.frame"}]
+    assert [each["name"] for each in told["outputs"]] == ["outputData"]
+    assert "/api/" + name + "/1.0" in json.loads(service.swagger())["paths"]
+    [listed] = client.list_services(name, version="1.0")
+    assert listed["runtimeType"] == "Realtime"
+
+    service = client.realtime_service(name).version("1.0").serialized_model(multiply).redeploy()
+    assert predicted(service.rate(frame)) == [10.0, 21.0]
+    assert service.capabilities()["description"] == "Old."
+    service = client.redeploy_realtime(name, version="1.0", serialized_model=add, description="New.", alias="again")
+    assert predicted(service.again(inputData=frame)) == [7.0, 10.0]
+    assert service.capabilities()["description"] == "New."
+    other = client.deploy_realtime(name, version="2.0", serialized_model=multiply)
+    assert predicted(other.consume(frame)) == [10.0, 21.0]
+    unversioned = client.realtime_service(name).serialized_model(add).deploy()
+    assert len(unversioned.capabilities()["version"]) == 36
+
+    batch = service.batch([{"inputData": {"a": [1.0], "b": [2.0]}}, {"inputData": {"a": [3.0], "b": [4.0]}}]).start()
+    results = finished(batch)
+    assert [predicted(results.execution(index)) for index in (0, 1)] == [[3.0], [7.0]]
+    batch.cancel()
+
+    again = client.realtime_service(name).version("1.0").serialized_model(add)
+    assert fails(again.deploy, "409")
+    unknown = client.realtime_service(name).version("3.0").serialized_model(b"blob of something else")
+    assert fails(unknown.deploy, "400", "mlhost.realtime.serialize")
+    assert client.delete_service(name, version="1.0") is True
+    assert fails(lambda: service.again(frame), "404")
+
+
+def the_lines_of_the_document_about_consuming_run_as_they_stand(client):
+    for version in ("v1.0", "v2.0"):
+        client.deploy_service(
+            "myService",
+            version=version,
+            code_str="answer = 0.5 + wt + hp / 1000",
+            inputs={"hp": float, "wt": float},
+            outputs={"answer": float},
+            alias="manualTransmission",
+            description="What the manual knows.",
+        )
+    try:
+        with contextlib.redirect_stdout(io.StringIO()) as printed:
+            # fmt: off
+            # "Find and list web services"
+            ## -- Return metadata for all services hosted on this server
+            everything = client.list_services()
+
+            ## -- Return metadata for all versions of service "myService"
+            named = client.list_services('myService')
+
+            ## -- Return metadata for a specific version "v1.0" of service "myService"
+            one = client.list_services('myService', version='v1.0')
+
+            # "Retrieve and examine service objects"
+            # -- List all versions of the service 'myService'--
+            client.list_services('myService')
+
+            # -- Retrieve the service object for myService v2.0
+            svc = client.get_service('myService', version='v2.0')
+
+            # -- Learn more about that service.
+            print(help(svc))
+
+            # -- View the service object's capabilities/schema
+            svc.capabilities()
+
+            # "Consuming in Python"
+            # Let's call the function `manualTransmission` in this service
+            res = svc.manualTransmission(120, 2.8)
+
+            # Pluck out the named output `answer`.
+            print(res.output('answer'))
+
+            # Get `swagger.json` that defines the service.
+            cap = svc.capabilities()
+            swagger_URL = cap['swagger']
+            print(swagger_URL)
+
+            # Print the contents of the swagger file.
+            print(svc.swagger())
+            # fmt: on
+    finally:
+        for version in ("v1.0", "v2.0"):
+            client.delete_service("myService", version=version)
+    assert [each["version"] for each in named] == ["v1.0", "v2.0"] and [each["version"] for each in one] == ["v1.0"]
+    assert len(everything) > 2 and all(each in everything for each in named)
+    told, _, rest = printed.getvalue().partition("\nNone\n")
+    assert "manualTransmission(" in told and "What the manual knows." in told, told
+    answer, address, document = rest.split("\n", 2)
+    assert abs(float(answer) - 3.42) < 1e-9
+    assert address == URL + "/api/myService/v2.0/swagger.json"
+    assert json.loads(document)["paths"]["/api/myService/v2.0"]["post"]["operationId"] == "manualTransmission"
 
 
 def nothing_of_deploying_is_left_behind(client):

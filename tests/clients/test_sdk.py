@@ -8,11 +8,16 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import pandas as pd
 import pytest
+from sklearn.linear_model import LinearRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import PolynomialFeatures
 
 from mlhost.compat import azureml
+from mlhost.realtime import serialize
 from tests.clients.environments import SDK, environment, find_python, this_python
-from tests.parts import PASSWORD
+from tests.parts import PASSWORD, SHARED
 from tests.server.conftest import Server
 
 # The first run makes the environments.
@@ -53,16 +58,41 @@ def bridge(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return shimmed(tmp_path_factory.mktemp("bridge"))
 
 
+@pytest.fixture(scope="session")
+def models(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A folder with models as bytes: made here, since that takes the server's Python and scikit-learn."""
+    folder = tmp_path_factory.mktemp("models")
+    frame = pd.DataFrame({"a": [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 0.0], "b": [2.0, 5.0, 1.0, 8.0, 3.0, 0.0, 4.0]})
+    add = LinearRegression().fit(frame, frame.a + frame.b)
+    multiply = make_pipeline(PolynomialFeatures(), LinearRegression()).fit(frame, frame.a * frame.b)
+    (folder / "add").write_bytes(serialize(add))
+    (folder / "multiply").write_bytes(serialize(multiply))
+    return str(folder)
+
+
 @pytest.mark.parametrize("step", steps())
-def test_with_the_bridge(step: str, server: Server, bridge: dict[str, str]) -> None:
+def test_with_the_bridge(step: str, server: Server, bridge: dict[str, str], models: str) -> None:
     python = environment(this_python(), SDK, *UNIT_TESTS)
-    assert not faults(python, server.url, **bridge)[step]
+    assert not faults(python, server.url, MODELS=models, **bridge)[step]
 
 
 @pytest.mark.parametrize("step", steps())
-def test_untouched_on_python_3_7(step: str, server: Server) -> None:
+def test_untouched_on_python_3_7(step: str, server: Server, models: str) -> None:
     python = environment(find_python("3.7"), SDK)
-    assert not faults(python, server.url, SHIMMED="0")[step]
+    assert not faults(python, server.url, MODELS=models, SHIMMED="0")[step]
+
+
+def test_the_lines_of_the_document_are_in_their_step() -> None:
+    seeds = SHARED / "seeds"
+    documents = [each for each in seeds.glob("*.txt") if "Consume web services in Python" in each.read_text()[:200]]
+    if not documents:
+        pytest.skip("the document is not here")
+    blocks = "".join(documents[0].read_text().split("```")[1::2])
+    lines = [line.strip() for line in blocks.splitlines() if line.startswith(("client.", "svc", "res", "print", "cap"))]
+    step = STEPS.read_text()
+    assert len(lines) == 12
+    # Two of them only bind their answer to a name first, to be looked at.
+    assert all(line in step for line in lines), [line for line in lines if line not in step]
 
 
 def test_all_unit_tests_of_the_sdk_pass_with_the_bridge(bridge: dict[str, str]) -> None:

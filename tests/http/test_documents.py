@@ -62,6 +62,7 @@ def test_every_operation_has_a_name_of_its_own_a_summary_and_a_known_tag() -> No
     for document in (SWAGGER, OPENAPI):
         told = [operation for item in document["paths"].values() for operation in item.values()]
         assert len({operation["operationId"] for operation in told}) == len(told)
+        assert len({operation["summary"] for operation in told}) == len(told)
         assert all(operation["summary"] for operation in told)
         assert {operation["tags"][0] for operation in told} == {tag["name"] for tag in document["tags"]}
     assert operations(SWAGGER).keys() == operations(OPENAPI).keys()
@@ -100,6 +101,24 @@ def test_every_path_parameter_and_every_refusal_is_told() -> None:
                 assert answer["content"] == {"application/json": {"schema": error}}
 
 
+def test_headers_of_answers_are_told() -> None:
+    told = operations(OPENAPI)
+    for name in ("createSession", "CreateSnapshot", "publishWebService", "publishRealtimeWebServiceByNameVersion"):
+        assert told[name]["responses"]["201"]["headers"]["Location"]["required"]
+    assert "headers" not in told["uploadSessionFile"]["responses"]["201"]
+    for operation in told.values():
+        answers = operation["responses"]
+        assert answers.get("401", {"headers": {"WWW-Authenticate": {}}})["headers"].keys() == {"WWW-Authenticate"}
+    assert told["createSession"]["responses"]["503"]["headers"]["Retry-After"]["schema"] == {"type": "integer"}
+
+
+def test_an_id_is_said_to_be_that_of_a_session_or_of_a_snapshot() -> None:
+    for document in (SWAGGER, OPENAPI):
+        for noun in ("session", "snapshot"):
+            [told, *_] = document["paths"][f"/{noun}s/{{id}}"]["delete"]["parameters"]
+            assert told["description"] == f"Id of the {noun}."
+
+
 def test_bodies_tell_their_required_properties_and_their_types() -> None:
     schemas = OPENAPI["components"]["schemas"]
     assert schemas["LoginRequest"]["required"] == ["username", "password"]
@@ -107,6 +126,34 @@ def test_bodies_tell_their_required_properties_and_their_types() -> None:
     assert schemas["CreateSnapshotRequest"]["properties"]["name"] == {"anyOf": [{"type": "string"}, {"type": "null"}]}
     upload = OPENAPI["paths"]["/sessions/{id}/files"]["post"]["requestBody"]["content"]["multipart/form-data"]["schema"]
     assert upload["required"] == ["file"]
+
+
+def test_an_operation_that_answers_with_a_file_says_that_its_refusals_are_json() -> None:
+    in_swagger = operations(SWAGGER)
+    assert in_swagger["GetSnapshotContent"]["produces"] == ["application/zip", "application/json"]
+    for name in ("getSessionFile", "getWorkspaceObject"):
+        assert in_swagger[name]["produces"] == ["application/octet-stream", "application/json"]
+
+
+def example(operation_id: str) -> Any:
+    return operations(OPENAPI)[operation_id]["requestBody"]["content"]["application/json"]["example"]
+
+
+async def test_the_examples_of_bodies_work(admin: Api) -> None:
+    opened = await admin("POST", "/sessions", 201, example("createSession"))
+    session = f"/sessions/{opened['sessionId']}"
+    done = await admin("POST", f"{session}/execute", 200, example("executeCode"))
+    assert done["outputParameters"] == [{"name": "y", "value": 42}]
+    taken = await admin("POST", f"{session}/snapshot", 201, example("CreateSnapshot"))
+    await admin("DELETE", f"/snapshots/{taken['snapshotId']}")
+    await admin("DELETE", session)
+    for name in ("publishWebService", "publishWebServiceVersion"):
+        await admin("POST", "/services/exemplary/1", 201, example(name))
+        await admin("PATCH", "/services/exemplary/1", 200, example("patchWebServiceVersion"))
+        await admin("POST", "/services/exemplary/1/pool", 200, example("createOrUpdateServicePool"))
+        assert (await admin("POST", "/api/exemplary/1", 200, {"x": 2}))["outputParameters"] == {"y": 4}
+        await admin("DELETE", "/services/exemplary/1")
+    assert example("login").keys() == {"username", "password"}
 
 
 # --- served, and kept
@@ -175,9 +222,9 @@ DELIBERATE = {
     "changes the answer 200 of revokeRefreshToken": "it is empty, as the original's texts have it",
     "changes property Snapshot.creationTime": "a time, not a day",
     # Bodies that are no JSON.
-    "produces of getSessionFile": "bytes, not JSON",
-    "produces of getWorkspaceObject": "bytes, not JSON",
-    "produces of GetSnapshotContent": "a zip, not JSON",
+    "produces of getSessionFile": "bytes, and JSON only where it is refused",
+    "produces of getWorkspaceObject": "bytes, and JSON only where it is refused",
+    "produces of GetSnapshotContent": "a zip, and JSON only where it is refused",
     "produces of uploadSessionFile": "an empty body has no type",
     # What cannot happen here.
     "never 400: GetWebServiceSwagger": "any name can be asked for",

@@ -82,6 +82,13 @@ async def test_unknown_addresses_and_methods_are_refused_in_the_same_shape(admin
     assert "GET" in admin.headers["Allow"]
 
 
+async def test_names_in_an_address_may_hold_braces(admin: Api) -> None:
+    assert await admin("GET", "/services/%7Bname%7D") == []
+    assert "{id}" in (await admin("GET", "/sessions/%7Bid%7D/history", 404))["message"]
+    assert "a}b" in (await admin("POST", "/api/a%7Db/1", 404, {}))["message"]
+    await admin("POST", "/services/%7B/1", 400, {"runtimeType": "Python", "code": ""})
+
+
 async def test_a_fault_of_ours_is_an_id_outside_and_a_trace_in_the_log(
     admin: Api, host: Host, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -274,6 +281,61 @@ async def test_what_is_not_http_is_refused_in_the_same_shape(tight: tuple[Host, 
     head, _, body = said.partition(b"\r\n\r\n")
     assert b" 400 " in head.splitlines()[0]
     assert set(json.loads(body)) == SHAPE
+
+
+async def test_an_expectation_nobody_knows_is_passed_over(tight: tuple[Host, str]) -> None:
+    head = b"POST /login HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 2\r\nExpect: %b\r\n\r\n{}"
+    async with asyncio.timeout(5):
+        for expected, first in ((b"miracles", b" 400 "), (b"100-continue", b" 100 ")):
+            said = await reply_to(tight[1], head % expected)
+            assert first in said.splitlines()[0]
+            assert set(json.loads(said.rpartition(b"\r\n\r\n")[2])) == SHAPE
+
+
+@pytest.mark.parametrize(
+    "framing",
+    [
+        "Content-Length: 4\r\nTransfer-Encoding: chunked",
+        "Content-Length: 4\r\nContent-Length: 5",
+        "Content-Length: +4",
+        "Transfer-Encoding: xchunked",
+        "Transfer-Encoding: chunked, identity",
+        "Transfer-Encoding : chunked",
+        "X-Folded: a\r\n b\r\nContent-Length: 4",
+        "Host: y\r\nContent-Length: 4",
+    ],
+)
+async def test_a_request_whose_end_is_in_doubt_hides_no_second_one(tight: tuple[Host, str], framing: str) -> None:
+    """What a proxy in front may read in another way than this server must not be answered (RFC 9112 §11.2)."""
+    request = f"POST /login HTTP/1.1\r\nHost: x\r\n{framing}\r\n\r\n0\r\n\r\nGET /livez HTTP/1.1\r\nHost: x\r\n\r\n"
+    async with asyncio.timeout(5):
+        said = await reply_to(tight[1], request.encode())
+    assert b" 400 " in said.splitlines()[0]
+    assert said.count(b"HTTP/1.") == 1
+
+
+async def test_a_token_of_strange_letters_is_refused_in_words(tight: tuple[Host, str]) -> None:
+    head = b"GET /services HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Bearer \xff\xfe\r\n\r\n"
+    said = await reply_to(tight[1], head)
+    assert b" 401 " in said.splitlines()[0]
+    assert b"codec" not in said
+
+
+async def test_what_is_wrong_with_a_form_is_said_in_one_line(admin: Api, session: str) -> None:
+    headers = {"Content-Type": "multipart/form-data; boundary=B"}
+    body = b"--B\r\nno colon\r\n\r\nx\r\n--B--\r\n"
+    answer = await admin("POST", f"{session}/files", 400, data=body, headers=headers)
+    assert answer["message"].startswith("The body cannot be read: Invalid HTTP header")
+    assert "\n" not in answer["message"]
+
+
+async def test_names_of_files_cannot_add_headers(admin: Api, session: str) -> None:
+    await admin.execute(session, "open('a\"b\\r\\nX-Injected: 1', 'w').write('1')")
+    assert await admin("GET", f"{session}/files") == ['a"b\r\nX-Injected: 1']
+    await admin("GET", f"{session}/files/a%22b%0D%0AX-Injected%3A%201", 400)
+    await admin.execute(session, "open('a\"b; x=é', 'w').write('1')")
+    await admin("GET", f"{session}/files/a%22b%3B%20x%3D%C3%A9")
+    assert admin.headers["Content-Disposition"] == "attachment; filename*=UTF-8''a%22b%3B%20x%3D%C3%A9"
 
 
 async def test_a_login_need_not_be_large(anonymous: Api) -> None:

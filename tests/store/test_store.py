@@ -71,7 +71,7 @@ async def test_a_write_is_read_once_its_block_has_ended(store: Store) -> None:
         assert await store.read("select * from users") == []
     row = await store.read_one("select * from users where name = :name", {"name": "ada"})
     assert row is not None
-    assert dict(row) == {"name": "ada", "password_hash": "hash", "role": "owner", "created_at": 0.0}
+    assert dict(row) == {"name": "ada", "password_hash": "hash", "role": "owner", "groups": "[]", "created_at": 0.0}
     assert await store.read_one("select * from users where name = 'bob'") is None
 
 
@@ -128,7 +128,7 @@ async def test_an_integrity_error_reaches_the_caller_as_it_is(store: Store) -> N
             await db.execute(INSERT, ("ada",))
     with pytest.raises(sqlite3.IntegrityError, match="FOREIGN KEY"):
         async with store.write() as db:
-            await db.execute("insert into grants values ('g', 'nobody', 'a', x'00', 0, 0)")
+            await db.execute("insert into grants values ('g', 'nobody', '', 'a', 0, 0)")
     with pytest.raises(sqlite3.OperationalError, match="no such table"):
         await store.read("select * from nowhere")
 
@@ -339,7 +339,7 @@ async def test_closing_waits_for_the_write_under_way(open_store: Opener, databas
 
 async def test_a_schema_that_is_no_text_any_more_is_refused_with_words(open_store: Opener, database: Path) -> None:
     await (await open_store()).close()
-    database.write_bytes(database.read_bytes().replace(b"TABLE users", b"TABL\xa0 users"))
+    database.write_bytes(database.read_bytes().replace(b"TABLE snapshots", b"TABL\xa0 snapshots"))
     with pytest.raises(Unavailable, match=r"mlhost\.sqlite: the database is damaged"):
         await open_store()
 
@@ -386,7 +386,7 @@ async def test_check_finds_nothing_in_a_sound_file(store: Store) -> None:
 async def test_check_names_rows_that_refer_to_nothing(open_store: Opener, database: Path) -> None:
     await (await open_store()).close()
     with closing(sqlite3.connect(database)) as connection, connection:
-        connection.execute("insert into grants values ('g', 'nobody', 'a', x'00', 0, 0)")
+        connection.execute("insert into grants values ('g', 'nobody', '', 'a', 0, 0)")
     store = await open_store()
     assert await store.check() == ["grants: row 1 refers to no row of users"]
     await store.close()
