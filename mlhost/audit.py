@@ -6,6 +6,7 @@ hidden in logs is hidden here.
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -35,6 +36,7 @@ class Audit:
         self._settings = settings
         self._file = -1
         self._size = 0
+        self._is_torn = False  # the last line has no end
         self._minute = 0
         self._unknown = 0  # lines in this minute about people nobody knows
 
@@ -72,14 +74,26 @@ class Audit:
         try:
             if self._size and self._size + len(line) > self._settings.file_bytes:
                 self._put_aside()
-            self._size += os.write(self._file, line)
+            self._write(line)
         except OSError as fault:  # a full disk stops nobody from closing a session
             log.error("audit.jsonl cannot be written (%s): %s", fault.strerror, line.decode().rstrip())  # noqa: TRY400
+
+    def _write(self, line: bytes) -> None:
+        if self._is_torn:  # by a full disk or a kill: what comes now is no part of it
+            line = b"\n" + line
+        written = os.write(self._file, line)
+        self._size += written
+        self._is_torn = written < len(line)
+        if self._is_torn:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def _open(self) -> None:
         path = self._folder / f"{STEM}.jsonl"
         self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         self._size = os.fstat(self._file).st_size
+        with path.open("rb") as written:
+            written.seek(max(0, self._size - 1))
+            self._is_torn = written.read(1) not in (b"", b"\n")
 
     def _close(self) -> None:
         if self._file >= 0:
@@ -102,12 +116,14 @@ def lines(folder: Path) -> Iterator[str]:
     numbered = {_number(path): path for path in folder.glob(f"{STEM}*.jsonl")}
     for number in sorted(numbered, reverse=True):
         with numbered[number].open(encoding="utf-8") as file:
-            yield from (line.rstrip("\n") for line in file if line.endswith("\n"))
+            yield from (line.rstrip("\n") for line in file)
 
 
 def in_words(line: str) -> str:
-    """A line for people: time, user, route, then the rest as name=value."""
-    rest = json.loads(line)
+    """A line for people: time, user, route, then the rest as name=value; one that was torn as it is."""
+    rest = _parsed(line)
+    if rest is None:
+        return line
     first = (rest.pop(name, "-") for name in ("time", "user", "route"))
     about = rest.pop("object", {})
     return "  ".join((*first, *(f"{name}={value!r}" for name, value in (about | rest).items())))
@@ -115,8 +131,16 @@ def in_words(line: str) -> str:
 
 def is_about(line: str, user: str) -> bool:
     """Whether the line tells what the user did, or somebody who said to be them."""
-    told = json.loads(line)
-    return user in (told["user"], told.get("claimed"))
+    told = _parsed(line)
+    return user in line if told is None else user in (told["user"], told.get("claimed"))
+
+
+def _parsed(line: str) -> dict[str, Any] | None:
+    try:
+        told: dict[str, Any] = json.loads(line)
+    except ValueError:
+        return None
+    return told
 
 
 def _path(folder: Path, number: int) -> Path:

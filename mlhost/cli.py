@@ -290,7 +290,7 @@ def _tell_audit(folder: DataFolder, loaded: Loaded) -> None:
     context = click.get_current_context()
     if context.info_name == "list":
         return
-    about = {key: value for key, value in context.params.items() if key in ("name", "role")}
+    about = {key: value for key, value in context.params.items() if key in ("name", "role", "groups")}
     with audit.Audit.open(folder.path, loaded.config.audit) as trail:
         trail.write(f"uid {os.getuid()} (command line)", context.command_path, about)
 

@@ -10,11 +10,13 @@ import shutil
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from mlhost import __version__
 from mlhost.config import Config
 from mlhost.errors import Conflict, MlhostError
+from mlhost.http.tls import Certificate, last_day
 from mlhost.store import Store
 from mlhost.store.blobs import Blobs
 from mlhost.store.folder import DataFolder
@@ -35,6 +37,7 @@ SCORING_PACKAGES = ("numpy", "pandas", "scikit-learn")
 # From 3.51.3 on a race of two writers in WAL mode can no longer damage a database; mlhost never has two.
 SAFE_SQLITE = (3, 51, 3)
 LOW_SPACE_BYTES = 1 << 30
+RENEWAL_DAYS = 14  # before its end a certificate should have been renewed
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +55,7 @@ class Finding:
 
 async def examine(config: Config, path: Path) -> list[Finding]:
     """Everything worth telling, problems among it."""
-    return [*_versions(), *_preload(config), *_space(path), *(await _folder(path))]
+    return [*_versions(), *_preload(config), *_door(config), *_space(path), *(await _folder(path))]
 
 
 def _versions() -> Iterator[Finding]:
@@ -78,6 +81,23 @@ def _preload(config: Config) -> Iterator[Finding]:
     missing = sorted(top for top in tops if importlib.util.find_spec(top) is None)
     told = f"not installed and skipped: {', '.join(missing)}" if missing else "all installed"
     yield Finding("runtime.preload", told)
+
+
+def _door(config: Config) -> Iterator[Finding]:
+    where = f"{config.server.host} port {config.server.port}"
+    try:
+        certificate = Certificate.of(config.server)
+    except MlhostError as fault:
+        yield Finding("door", fault.message, is_problem=True)
+        return
+    if certificate is None:
+        yield Finding("door", f"{where}, without TLS")
+        return
+    ends = last_day(Path(config.server.tls_cert))
+    left = (ends - datetime.now(UTC)).days
+    told = f"{where}, TLS; the certificate ends on {ends:%Y-%m-%d}"
+    hint = "; renew it and send the server SIGHUP" if left < RENEWAL_DAYS else ""
+    yield Finding("door", told + hint, is_problem=left < RENEWAL_DAYS)
 
 
 def _space(path: Path) -> Iterator[Finding]:

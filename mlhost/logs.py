@@ -17,18 +17,18 @@ from typing import Any, TextIO
 LOGGERS = ("mlhost", "aiohttp", "asyncio")
 HIDDEN = "***"
 
-_SECRET = re.compile(r"password|passwd|token|secret|authorization|cookie|api_?-?key|credential", re.IGNORECASE)
+_SECRET = re.compile(r"password|passwd|token(?!_?id)|secret|authorization|cookie|api_?-?key|credential", re.IGNORECASE)
 _BEARER = re.compile(r"(\bbearer\s+)[^\s\"']+", re.IGNORECASE)
 # The headers whose whole value is one, whatever the scheme: to the end of the line or of the quoted text.
 _HEADER = re.compile(
     r"""((?:authorization|cookie|x-api-key)\\?["']?\s*[:=,]\s*(?:\\?b?["'])?(?:bearer\s+)?)[^"'\r\n\\]+""",
     re.IGNORECASE,
 )
-_JWT = re.compile(r"\beyJ[\w-]+\.[\w-]*\.?[\w-]*")
+_TOKEN = re.compile(r"\beyJ[\w-]+\.[\w-]*\.?[\w-]*|\bmlh_[\w-]{20,}")  # a JWT, a personal access token
 _IN_PATH = re.compile(r"(/login/refreshToken/)(?!\{)[^\s\"'?]+", re.IGNORECASE)
 # name=value, name: value and "name": "value", its quotes perhaps escaped or, in a text cut short, not closed.
 _ASSIGNED = re.compile(
-    r"""((?:password|passwd|refresh_?token|access_?token|client_?secret|api_?key)\\?["']?\s*[=:]\s*\\?)"""
+    r"""((?:password|passwd|refresh_?token|access_?token|client_?secret|api_?key|\btoken|device_?code|code_?verifier)\\?["']?\s*[=:]\s*\\?)"""
     r"""("(?:[^"\\]|\\.)*"?|'(?:[^'\\]|\\.)*'?|[^\s&]+)""",
     re.IGNORECASE | re.DOTALL,
 )
@@ -102,7 +102,7 @@ def redacted(value: Any) -> Any:
     text = str(value)
     for pattern in (_HEADER, _BEARER, _IN_PATH, _ASSIGNED):
         text = pattern.sub(rf"\1{HIDDEN}", text)
-    return _JWT.sub(HIDDEN, text)
+    return _TOKEN.sub(HIDDEN, text)
 
 
 def _written_out(sign: re.Match[str]) -> str:

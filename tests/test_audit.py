@@ -94,6 +94,24 @@ def test_a_disk_that_takes_no_more_is_logged_and_stops_nobody(
     assert "amy" in caplog.text
 
 
+def test_a_line_that_was_torn_stays_alone_and_readable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write = os.write
+    with Audit.open(tmp_path, Settings()) as audit:
+        monkeypatch.setattr(os, "write", lambda file, line: write(file, line[:40]))
+        audit.write("amy", "POST /sessions", {})
+        monkeypatch.undo()
+        audit.write("bob", "POST /sessions", {})
+    with (tmp_path / "audit.jsonl").open("a") as file:
+        file.write('{"killed": ')
+    with Audit.open(tmp_path, Settings()) as audit:
+        audit.write("carol", "POST /sessions", {})
+    torn, bob, killed, carol = lines(tmp_path)
+    assert (in_words(torn), in_words(killed)) == (torn, killed)
+    assert is_about(bob, "bob")
+    assert is_about(carol, "carol")
+    assert not is_about(killed, "carol")
+
+
 def test_a_line_is_told_to_people_and_found_by_name(tmp_path: Path) -> None:
     with Audit.open(tmp_path, Settings()) as audit:
         audit.write(None, "POST /login", {}, status=401, claimed="amy")

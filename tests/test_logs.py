@@ -174,6 +174,7 @@ def test_a_wrong_format_string_loses_neither_the_line_nor_a_secret() -> None:
         f"Cookie: session={SECRET}; other={SECRET}",
         f"X-Api-Key: {SECRET}",
         f"DELETE /login/refreshToken/{SECRET}",
+        f"said mlh_{'x' * 30}{SECRET[:6]} and token={SECRET} as password={SECRET}",
         f"the token eyJhbGciOiJub25lIn0.{SECRET.replace('.', '').replace('~', '')}.x says {{password: '{SECRET}'}}",
     ],
 )
@@ -199,6 +200,14 @@ def test_a_secret_under_a_telling_name_never_appears(stream: io.StringIO, name: 
     (line,) = lines(stream)
     assert line[name] == "***"
     assert SECRET not in stream.getvalue()
+
+
+def test_the_id_of_a_token_is_no_secret() -> None:
+    assert redacted({"tokenId": "7", "token_id": "8", "tokens": "9"}) == {
+        "tokenId": "7",
+        "token_id": "8",
+        "tokens": "***",
+    }
 
 
 def test_text_around_a_secret_stays() -> None:

@@ -24,6 +24,7 @@ LOCAL = ("localhost", "127.0.0.1", "::1")
 METHODS = "GET, POST, PUT, PATCH, DELETE"
 HEADERS = "Authorization, Content-Type"
 EXPOSED = "Location, Retry-After, Content-Disposition, WWW-Authenticate"
+MAX_REMEMBERED = 64  # spellings of a name that was found good: reading one takes longer than all the rest here
 PREFLIGHT_SECONDS = 600  # that a browser may remember what it was told
 
 # A name or an address, IPv6 in brackets, and perhaps a port (RFC 9110 §7.2).
@@ -39,14 +40,19 @@ class Origins:
             self._names |= {socket.gethostname().lower(), *LOCAL}
         elif is_loopback(settings.host):
             self._names |= {*LOCAL}
+        self._remembered: set[str] = set()
         self._is_open = ANY in settings.allowed_hosts
         self._is_wildcard = _is_wildcard(settings.host)
         self.pages = frozenset(_page(page) for page in settings.origins)
 
     def answers_to(self, host: str, request: web.Request) -> bool:
         """Whether a Host header names this server; bound to all addresses, it answers to the one it was reached at."""
+        if host in self._remembered:
+            return True
         name = _name(host)
         if name in self._names:
+            if len(self._remembered) < MAX_REMEMBERED:
+                self._remembered.add(host)
             return True
         return name != "" and (self._is_open or (self._is_wildcard and name == _reached_at(request)))
 

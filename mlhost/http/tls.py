@@ -86,6 +86,11 @@ def _load(context: ssl.SSLContext, cert: Path, key: Path) -> None:
         raise Invalid(f"{cert} and {key} are not a certificate and its key in PEM form: {fault}") from None
 
 
+def last_day(cert: Path) -> datetime:
+    """When the certificate in a PEM file, the first of its chain, ends."""
+    return x509.load_pem_x509_certificate(cert.read_bytes()).not_valid_after_utc
+
+
 # --- of our own making ---------------------------------------------------------------------------------------------
 
 

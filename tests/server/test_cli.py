@@ -100,6 +100,18 @@ def test_the_doctor_finds_nothing_wrong_with_a_sound_folder(data: Path) -> None:
     assert re.search(r"ok +aiohttp: 3\.", told)
 
 
+def test_the_doctor_looks_at_the_door(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert re.search(r"ok +door: 127\.0\.0\.1 port 12800, without TLS", mlhost("doctor", "--data", data).output)
+    for days, expect in ((30, 0), (7, 1)):
+        mlhost("tls", "self-signed", "--replace", "--days", str(days), "--data", data)
+        monkeypatch.setenv("MLHOST_SERVER_TLS_CERT", str(data / "tls-cert.pem"))
+        monkeypatch.setenv("MLHOST_SERVER_TLS_KEY", str(data / "tls-key.pem"))
+        told = mlhost("doctor", "--data", data, expect=expect).output
+        assert ("renew it and send the server SIGHUP" in told) is bool(expect)
+    monkeypatch.setenv("MLHOST_SERVER_TLS_KEY", str(data / "nothing.pem"))
+    assert re.search(r"PROBLEM +door: .*nothing\.pem", mlhost("doctor", "--data", data, expect=1).output)
+
+
 def test_the_doctor_leaves_a_running_server_alone(start: Start, data: Path) -> None:
     start()
     assert "is checked when that server is stopped" in mlhost("doctor", "--data", data).output
