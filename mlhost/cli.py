@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import os
 import signal
@@ -11,19 +12,19 @@ import threading
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import AsyncExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import click
 import platformdirs
 
 from mlhost import __version__, audit, codegen, demo, doctor, logs, remote
 from mlhost.auth.passwords import Passwords
-from mlhost.auth.principal import Role
-from mlhost.auth.users import Users
+from mlhost.auth.users import Users, role_of, title_of
 from mlhost.codegen.document import fetch
 from mlhost.config import SETTINGS, Loaded, load, toml_value
-from mlhost.errors import Invalid, MlhostError, NotFound
+from mlhost.errors import Conflict, Invalid, MlhostError, NotFound
 from mlhost.host import Admin, Host, ensure_admin, open_host
 from mlhost.http.server import serve as serve_http
 from mlhost.http.tls import Certificate, self_signed, write_pair
@@ -163,9 +164,34 @@ def _announcement(host: Host, url: str, admin: Admin) -> str:
 # --- users ---------------------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True, slots=True)
+class Where:
+    """The users of which server: of the stopped one in a data folder, or of the running one at a URL."""
+
+    data: str | None
+    config_file: Path | None
+    url: str | None
+    asker: str
+
+
+def where_options(command: Command) -> Command:
+    """The options that say which server, as one argument `where`."""
+
+    @functools.wraps(command)
+    def collected(*, data: str | None, config_file: Path | None, url: str | None, asker: str, **rest: Any) -> Any:
+        return command(where=Where(data, config_file, url, asker), **rest)
+
+    as_option = click.option(
+        "--as", "asker", envvar="MLHOST_USER", default="admin", show_default=True, help="Sign in there as this Owner."
+    )
+    url_option = click.option("--url", help="Ask the running server at this address; MLHOST_PASSWORD or a prompt.")
+    made: Any = data_option(config_option(url_option(as_option(collected))))
+    return cast(Command, made)
+
+
 @main.group()
 def user() -> None:
-    """Local users; the server must be stopped, for the store has one writer."""
+    """Users: of a stopped server in its data folder, of a running one with --url (as an Owner)."""
 
 
 @user.command("add")
@@ -177,78 +203,62 @@ def user() -> None:
     help="Owner, Contributor, Reader or None; Default leaves it to groups and the default rule.",
 )
 @click.password_option(help="Asked for if not given.")
-@data_option
-@config_option
-def user_add(name: str, role: str, password: str, data: str | None, config_file: Path | None) -> None:
+@where_options
+def user_add(name: str, role: str, password: str, where: Where) -> None:
     """Add a user."""
-    _with_users(data, config_file, lambda users: users.add(name, password, _role(role)))
+    _with_users(where, lambda users: users.add(name, password, role_of(role)))
     click.echo(f"{name} was added.")
 
 
 @user.command("list")
-@data_option
-@config_option
-def user_list(data: str | None, config_file: Path | None) -> None:
+@where_options
+def user_list(where: Where) -> None:
     """List the users, their roles and their groups."""
-    for each in _with_users(data, config_file, Users.list):
-        click.echo("\t".join([each.name, _title(each.role), *each.groups]))
+    for each in _with_users(where, lambda users: users.list()):
+        click.echo("\t".join([each.name, title_of(each.role), *each.groups]))
 
 
 @user.command("passwd")
 @click.argument("name")
 @click.password_option(help="Asked for if not given.")
-@data_option
-@config_option
-def user_passwd(name: str, password: str, data: str | None, config_file: Path | None) -> None:
+@where_options
+def user_passwd(name: str, password: str, where: Where) -> None:
     """Change a user's password; their tokens end."""
-    _with_users(data, config_file, lambda users: users.set_password(name, password))
+    _with_users(where, lambda users: users.set_password(name, password))
     click.echo(f"The password of {name} was changed.")
 
 
 @user.command("role")
 @click.argument("name")
 @click.argument("role")
-@data_option
-@config_option
-def user_role(name: str, role: str, data: str | None, config_file: Path | None) -> None:
+@where_options
+def user_role(name: str, role: str, where: Where) -> None:
     """Change a user's role; their tokens end. Default takes it away: groups or the default rule decide."""
-    _with_users(data, config_file, lambda users: users.set_role(name, _role(role)))
-    click.echo(f"{name} is now {_title(_role(role))}.")
+    _with_users(where, lambda users: users.set_role(name, role_of(role)))
+    click.echo(f"{name} is now {title_of(role_of(role))}.")
 
 
 @user.command("groups")
 @click.argument("name")
 @click.argument("groups", nargs=-1, metavar="[GROUP]...")
-@data_option
-@config_option
-def user_groups(name: str, groups: tuple[str, ...], data: str | None, config_file: Path | None) -> None:
+@where_options
+def user_groups(name: str, groups: tuple[str, ...], where: Where) -> None:
     """Put a user into groups, and out of all others; auth.owner_groups and its like say what these may do."""
-    _with_users(data, config_file, lambda users: users.set_groups(name, groups))
+    _with_users(where, lambda users: users.set_groups(name, groups))
     click.echo(f"{name} is in {', '.join(groups) or 'no group'}.")
 
 
 @user.command("revoke")
 @click.argument("name")
-@data_option
-@config_option
-def user_revoke(name: str, data: str | None, config_file: Path | None) -> None:
+@where_options
+def user_revoke(name: str, where: Where) -> None:
     """End every token of a user, personal access tokens included."""
-    _with_users(data, config_file, lambda users: users.revoke(name))
+    _with_users(where, lambda users: users.revoke(name))
     click.echo(f"Every token of {name} has ended.")
 
 
-def _role(title: str) -> Role | None:
-    return None if title.lower() == "default" else Role.of(title)
-
-
-def _title(role: Role | None) -> str:
-    return "Default" if role is None else role.title
-
-
-def _with_users(
-    data: str | None, config_file: Path | None, verb: Callable[[Users], Coroutine[Any, Any, Result]]
-) -> Result:
-    async def work(folder: DataFolder) -> Result:
+def _with_users(where: Where, verb: Callable[[remote.Register], Coroutine[Any, Any, Result]]) -> Result:
+    async def at_rest(folder: DataFolder) -> Result:
         async with AsyncExitStack() as stack:
             store = await Store.open(folder.database)
             stack.push_async_callback(store.close)
@@ -256,11 +266,22 @@ def _with_users(
             stack.callback(passwords.close)
             return await verb(Users(store, passwords))
 
+    async def running(url: str, password: str) -> Result:
+        async with remote.signed_in(url, where.asker, password) as server:
+            return await verb(remote.RemoteUsers(server))
+
     with _errors_in_words():
-        path = _existing_folder(data, config_file)
-        with DataFolder.open(path) as folder:
-            done = _run(work(folder))
-            _tell_audit(folder, load(config_file, os.environ, {}))
+        if where.url is not None:
+            password = os.environ.get("MLHOST_PASSWORD") or click.prompt(f"Password of {where.asker}", hide_input=True)
+            return _run(running(where.url, password))
+        path = _existing_folder(where.data, where.config_file)
+        try:
+            folder = DataFolder.open(path)
+        except Conflict as taken:
+            raise Conflict(f"{taken.message}; or ask the running one with --url.") from taken
+        with folder:
+            done = _run(at_rest(folder))
+            _tell_audit(folder, load(where.config_file, os.environ, {}))
             return done
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from mlhost.audit import Audit
 from mlhost.auth.attempts import Attempts
+from mlhost.auth.oauth import OAuth
 from mlhost.auth.passwords import Passwords, generate
 from mlhost.auth.personal import PersonalTokens
 from mlhost.auth.principal import Role
@@ -58,6 +59,7 @@ class Host:
     users: Users
     tokens: Tokens
     personal: PersonalTokens
+    oauth: OAuth
     sessions: Sessions
     snapshots: Snapshots
     services: Services
@@ -96,9 +98,16 @@ async def open_host(config: Config, folder: DataFolder, passwords: Passwords | N
         passwords = passwords or Passwords()
         stack.callback(passwords.close)
         users = Users(store, passwords, group_roles(config))
-        tokens = Tokens(store, users, folder.key("tokens"), _lifetimes(config))
+        tokens = Tokens(
+            store,
+            users,
+            folder.key("tokens"),
+            _lifetimes(config),
+            on_reuse=lambda user, grant: audit.write(user, "reuse of a refresh token", {"grant": grant}),
+        )
         await tokens.load()
         personal = PersonalTokens(store, users, tokens.known)
+        oauth = OAuth(users, tokens, personal)
 
         sessions = Sessions(reserve, placements, refusals, _session_limits(config))
         stack.push_async_callback(sessions.close_all)
@@ -131,6 +140,7 @@ async def open_host(config: Config, folder: DataFolder, passwords: Passwords | N
             users,
             tokens,
             personal,
+            oauth,
             sessions,
             snapshots,
             services,

@@ -1,15 +1,19 @@
-"""Commands that ask a running server over HTTP, signed in for as long as they run."""
+"""A running server as a command sees it: asked over HTTP, signed in for as long as the command runs."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, TypeVar
+from datetime import UTC, datetime
+from typing import Any, Protocol, TypeVar
+from urllib.parse import quote
 
 import aiohttp
 import click
 
+from mlhost.auth.principal import Role
+from mlhost.auth.users import User, role_of, title_of
 from mlhost.http.personal import DEFAULT_DAYS
 
 URL = "http://127.0.0.1:12800"
@@ -47,6 +51,61 @@ async def signed_in(url: str, user: str, password: str) -> AsyncIterator[Remote]
                     pass
     except (aiohttp.ClientError, ValueError) as fault:
         raise click.ClickException(f"{url} does not answer as mlhost does: {fault}") from fault
+
+
+class Register(Protocol):
+    """What can be done about users, in the store of a server that is stopped or through one that runs."""
+
+    async def add(self, name: str, password: str, role: Role | None) -> None: ...  # noqa: D102
+
+    async def list(self) -> Sequence[User]: ...  # noqa: D102
+
+    async def set_password(self, name: str, password: str) -> None: ...  # noqa: D102
+
+    async def set_role(self, name: str, role: Role | None) -> None: ...  # noqa: D102
+
+    async def set_groups(self, name: str, groups: Collection[str]) -> None: ...  # noqa: D102
+
+    async def revoke(self, name: str) -> None: ...  # noqa: D102
+
+
+class RemoteUsers:
+    """The users of a running server; an Owner asks."""
+
+    def __init__(self, remote: Remote) -> None:
+        self._remote = remote
+
+    async def add(self, name: str, password: str, role: Role | None) -> None:
+        """Create a user."""
+        await self._remote.ask("POST", "/users", {"name": name, "password": password, "role": title_of(role)})
+
+    async def list(self) -> Sequence[User]:
+        """All users by name."""
+        told = await self._remote.ask("GET", "/users")
+        return [User(each["name"], role_of(each["role"]), tuple(each["groups"]), _seconds(each)) for each in told]
+
+    async def set_password(self, name: str, password: str) -> None:
+        """Change a password."""
+        await self._change(name, password=password)
+
+    async def set_role(self, name: str, role: Role | None) -> None:
+        """Change a role."""
+        await self._change(name, role=title_of(role))
+
+    async def set_groups(self, name: str, groups: Collection[str]) -> None:
+        """Change the groups of a user."""
+        await self._change(name, groups=[*groups])
+
+    async def revoke(self, name: str) -> None:
+        """End every token a user has."""
+        await self._remote.ask("DELETE", f"/users/{quote(name, safe='')}/tokens")
+
+    async def _change(self, name: str, **fields: Any) -> None:
+        await self._remote.ask("PATCH", f"/users/{quote(name, safe='')}", fields)
+
+
+def _seconds(told: dict[str, Any]) -> float:
+    return datetime.fromisoformat(told["creationTime"]).replace(tzinfo=UTC).timestamp()
 
 
 def login_options(command: Command) -> Command:

@@ -100,6 +100,13 @@ class PersonalTokens:
                 raise NotFound(f"You have no personal access token {token_id!r}.")
         self._known.forget(token_id)
 
+    async def end(self, secret: str) -> None:
+        """End the one that is shown; nothing happens if there is none."""
+        async with self._store.write() as db:
+            query = "delete from personal_tokens where hash = ? returning id"
+            for row in await db.execute_fetchall(query, (_hash(secret),)):
+                self._known.forget(row["id"])
+
     async def check(self, secret: str) -> Principal:
         """Who a token belongs to, with the role they have now within its scope; Unauthenticated if it does not hold."""
         mark = self._known.mark()
@@ -119,4 +126,4 @@ class PersonalTokens:
 
 
 def _hash(secret: str) -> bytes:
-    return sha256(secret.encode()).digest()
+    return sha256(secret.encode("utf-8", "surrogatepass")).digest()

@@ -59,6 +59,10 @@ select users.name, users.role, users.groups, ({GIVEN}) as given, grants.client
 from grants join users on users.name = grants.user
 where grants.id = ? and grants.access_id = ?
 """  # noqa: S608
+DESCRIBE = """
+select grants.*, grants.user as name from refreshes join grants on grants.id = refreshes.grant_id
+where refreshes.hash = :hash and retired_at is null and created_at >= :oldest and refreshed_at >= :idle
+"""
 SWEEP = """
 delete from grants where created_at < :oldest or refreshed_at < :idle
 """
@@ -93,10 +97,18 @@ class Tokens:
     """Issues, renews, revokes and checks tokens; `load` comes first."""
 
     def __init__(
-        self, store: Store, users: Users, master: bytes, lifetimes: Lifetimes, *, clock: Callable[[], float] = time
+        self,
+        store: Store,
+        users: Users,
+        master: bytes,
+        lifetimes: Lifetimes,
+        *,
+        on_reuse: Callable[[str, str], None] | None = None,
+        clock: Callable[[], float] = time,
     ) -> None:
         self._store = store
         self._users = users
+        self._on_reuse = on_reuse  # told the user and the grant when a refresh token comes again
         self._clock = clock
         self._lifetimes = lifetimes
         self._refresh_key = hmac.digest(master, b"refresh", "sha256")
@@ -130,6 +142,8 @@ class Tokens:
             renewed = await self._advance(db, grant, refresh, successor, now)
         self.known.forget(grant["id"])
         if renewed is None:
+            if self._on_reuse is not None:
+                self._on_reuse(grant["user"], grant["id"])
             log.warning("a refresh token of %s was used twice; its grant has ended", grant["user"])
             raise Unauthenticated("This refresh token was used before, so its login has ended; log in again.")
         return self._pair(key, renewed, successor, renewed["now"])
@@ -162,6 +176,22 @@ class Tokens:
         who = Principal(row["name"], self._users.role(row))
         self.known.remember(access, who, claims["sid"], claims["exp"], mark)
         return who
+
+    async def describe(self, token: str) -> dict[str, Any] | None:
+        """What an access or refresh token is, in the words of RFC 7662 section 2.2; None if it does not hold."""
+        if token.count(".") != 2:
+            row = await self._store.read_one(DESCRIBE, {"hash": _hash(token)} | self._bounds(self._clock()))
+            told = {"exp": self._ends_at(row)} if row else {}
+        else:
+            try:
+                claims = self._verified(token)
+            except Unauthenticated:
+                return None
+            row = await self._store.read_one(CHECK, (claims["sid"], claims["jti"]))
+            told = {name: claims[name] for name in ("iss", "aud", "jti", "iat", "exp")} | {"token_type": "Bearer"}
+        if row is None:
+            return None
+        return told | {"username": row["name"], "sub": row["name"], "client_id": row["client"], "scope": "all"}
 
     # --- how -------------------------------------------------------------------------------------------------------
 
@@ -218,6 +248,10 @@ class Tokens:
     def _successor(self, refresh: str) -> str:
         digest = hmac.digest(self._refresh_key, refresh.encode("utf-8", "surrogatepass"), "sha512")
         return b64encode(digest[:REFRESH_BYTES]).decode()
+
+    def _ends_at(self, grant: sqlite3.Row) -> int:
+        idle = grant["refreshed_at"] + self._lifetimes.refresh_idle_seconds
+        return int(min(idle, grant["created_at"] + self._lifetimes.refresh_max_seconds))
 
     def _bounds(self, now: float) -> dict[str, float]:
         return {

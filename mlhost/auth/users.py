@@ -15,6 +15,7 @@ from mlhost.errors import Conflict, Invalid, NotFound, Unauthenticated
 from mlhost.store import Store
 
 MAX_NAME_LENGTH = 128  # characters
+UNASSIGNED = "Default"  # how people write that somebody has no role of their own
 
 INSERT = """
 insert into users (name, password_hash, role, created_at)
@@ -76,6 +77,13 @@ class Users:
         rows = await self._store.read("select name, role, groups, created_at from users order by name")
         return [_from_row(row) for row in rows]
 
+    async def get(self, name: str) -> User:
+        """One user, or NotFound."""
+        row = await self._store.read_one("select name, role, groups, created_at from users where name = ?", (name,))
+        if row is None:
+            raise NotFound(f"There is no user {name!r}.")
+        return _from_row(row)
+
     async def set_password(self, name: str, password: str) -> None:
         """Change a password; every token given out under the old one ends."""
         hashed = await self._passwords.hash(password)
@@ -105,6 +113,16 @@ class Users:
                 raise NotFound(f"There is no user {name!r}.")
             await db.execute("delete from grants where user = ?", (name,))
         self.changes += 1
+
+
+def role_of(title: str) -> Role | None:
+    """The role of that name, None for "Default", or Invalid."""
+    return None if title.lower() == UNASSIGNED.lower() else Role.of(title)
+
+
+def title_of(role: Role | None) -> str:
+    """As people write it."""
+    return UNASSIGNED if role is None else role.title
 
 
 def _title(role: Role | None) -> str | None:

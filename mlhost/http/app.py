@@ -11,6 +11,7 @@ from mlhost.http import (
     guard,
     login,
     nodes,
+    oauth,
     origins,
     personal,
     pools,
@@ -20,6 +21,7 @@ from mlhost.http import (
     sessions,
     snapshots,
     status,
+    users,
 )
 from mlhost.http import documents as about
 from mlhost.http.keys import HOST, TRAFFIC, Traffic
@@ -28,6 +30,7 @@ from mlhost.http.keys import HOST, TRAFFIC, Traffic
 TOLD = (
     login.routes,
     personal.routes,
+    users.routes,
     services.routes,
     realtime.routes,
     pools.routes,
@@ -53,6 +56,7 @@ def create_app(host: Host) -> web.Application:
     for routes in TOLD:
         app.add_routes(routes)
     app.add_routes(batches.routes)
+    app.add_routes(oauth.routes)
     app[about.DOCUMENTS] = documents()
     guard.check_complete(app)
     return app

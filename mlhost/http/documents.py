@@ -26,7 +26,7 @@ ABOUT = About(
         " header `Authorization: Bearer <access_token>`."
     ),
     tags={
-        "Authentication APIs": "Get, renew and revoke a pair of tokens; personal ones.",
+        "Authentication APIs": "Get, renew and revoke a pair of tokens; personal ones; users.",
         "Services Management APIs": "Publish, list, change and withdraw services, and keep workers ready for them.",
         "Service Consumption APIs": "How a published service is called.",
         "Session APIs": "Run code in an interpreter of one's own; its objects and files.",

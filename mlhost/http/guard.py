@@ -42,6 +42,19 @@ PERMISSIONS: dict[tuple[str, str], Permission] = {
     ("POST", "/login/refreshToken"): ANYONE,
     ("DELETE", "/login/refreshToken"): ANYONE,
     ("DELETE", "/login/refreshToken/{refreshToken}"): ANYONE,
+    ("GET", "/.well-known/oauth-authorization-server"): ANYONE,
+    ("GET", "/oauth/authorize"): ANYONE,
+    ("POST", "/oauth/authorize"): ANYONE,
+    ("POST", "/oauth/token"): ANYONE,
+    ("POST", "/oauth/device_authorization"): ANYONE,
+    ("GET", "/oauth/device"): ANYONE,
+    ("POST", "/oauth/device"): ANYONE,
+    ("POST", "/oauth/revoke"): ANYONE,
+    ("POST", "/oauth/introspect"): ANY_ROLE,
+    ("GET", "/users"): ADMINISTER,
+    ("POST", "/users"): ADMINISTER,
+    ("PATCH", "/users/{user}"): ADMINISTER,
+    ("DELETE", "/users/{user}/tokens"): ADMINISTER,
     ("GET", "/tokens"): ANY_ROLE,
     ("POST", "/tokens"): ANY_ROLE,
     ("DELETE", "/tokens/{tokenId}"): ANY_ROLE,
@@ -95,7 +108,7 @@ PERMISSIONS: dict[tuple[str, str], Permission] = {
 
 
 CONSUMPTION = "/api/"  # all that a personal token for one service opens
-FOR_PEOPLE = ("/tokens",)  # shut to personal tokens: one must not make another
+FOR_PEOPLE = ("/tokens", "/users")  # shut to personal tokens: one must not make another, nor a login to outlive it
 
 
 def check_complete(app: web.Application) -> None:
@@ -134,7 +147,7 @@ async def _who(request: web.Request) -> Principal:
 def _check_scope(scope: Scope, request: web.Request, path: str) -> None:
     """Forbidden if a personal token is not for this."""
     if path.startswith(FOR_PEOPLE):
-        raise Forbidden("Personal access tokens are made and revoked by those who log in, not with one.")
+        raise Forbidden("This asks for the token of a login; a personal access token does not do.")
     match = request.match_info
     if scope.name is not None and not (
         path.startswith(CONSUMPTION) and scope.covers(match.get("name"), match.get("version"))

@@ -25,7 +25,10 @@ def signing_in(request: web.Request, name: str) -> Iterator[None]:
 
 
 def write(request: web.Request, status: int, location: str) -> None:
-    """Tell the audit log of a request if it is one of those; `location` is where the thing is that it made."""
+    """Tell the audit log of a request if it is one of those; `location` is where the thing is that it made.
+
+    Where a browser is sent on to is not told: it may hold an authorization code.
+    """
     resource = request.match_info.route.resource
     route = resource.canonical if resource else "-"
     who = request.get(WHO)
@@ -39,7 +42,7 @@ def write(request: web.Request, status: int, location: str) -> None:
     request.app[HOST].audit.write(
         who.name if who else claimed if status < 400 else None,
         f"{request.method} {route}",
-        dict(request.match_info) | ({"location": location} if location else {}),
+        dict(request.match_info) | ({"location": location} if location and status < 300 else {}),
         status=status,
         address=request.remote or "-",
         request_id=request_id(request),

@@ -108,6 +108,7 @@ PATH_PARAMETERS = {
     "fileName": "Name of a file in the working directory.",
     "objectName": "Name of an object in the workspace.",
     "refreshToken": "A refresh token.",
+    "user": "Name of the user.",
     "tokenId": "Id of the personal access token.",
 }
 

@@ -31,6 +31,7 @@ class Parts:
     users: Users
     clock: Clock
     tokens: Tokens
+    reused: list[tuple[str, str]]  # users and grants whose refresh token came again
 
     async def restarted(self) -> Tokens:
         """The tokens of a next run of the server."""
@@ -44,8 +45,13 @@ async def parts(tmp_path: Path) -> AsyncIterator[Parts]:
     store, passwords, clock = await Store.open(tmp_path / "db"), cheap_passwords(), Clock()
     users = Users(store, passwords, GROUPS)
     await users.add("anna", PASSWORD, Role.CONTRIBUTOR)
-    tokens = Tokens(store, users, MASTER, Lifetimes(), clock=clock)
+    reused: list[tuple[str, str]] = []
+
+    def on_reuse(user: str, grant: str) -> None:
+        reused.append((user, grant))
+
+    tokens = Tokens(store, users, MASTER, Lifetimes(), on_reuse=on_reuse, clock=clock)
     await tokens.load()
-    yield Parts(store, users, clock, tokens)
+    yield Parts(store, users, clock, tokens, reused)
     passwords.close()
     await store.close()

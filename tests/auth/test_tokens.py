@@ -51,6 +51,7 @@ async def test_a_used_refresh_token_that_comes_again_ends_its_family(
     assert await holds(parts, newest)
     with pytest.raises(Unauthenticated, match="used before"):
         await parts.tokens.renew(first.refresh)
+    assert [user for user, _ in parts.reused] == ["anna"]
     assert ("mlhost.auth.tokens", logging.WARNING) in [(each.name, each.levelno) for each in caplog.records]
     assert not await holds(parts, newest)
     with pytest.raises(Unauthenticated):
@@ -88,9 +89,10 @@ async def test_neither_the_store_nor_its_copy_holds_a_token_or_a_key(parts: Part
         for row in await parts.store.read(f"select * from {table}")
     ]
     assert not any(part in row for each in pairs for part in (each.refresh, each.access) for row in rows)
+    pair = pairs[-1]
     claims = jwt.decode(pair.access, parts.tokens._keys.find(kid(pair.access)).secret).claims  # type: ignore[union-attr]
     forged = jwt.encode({"alg": "HS256", "typ": "at+jwt", "kid": kid(pair.access)}, claims, OctKey.import_key(MASTER))
-    with pytest.raises(Unauthenticated):
+    with pytest.raises(Unauthenticated, match="bad_signature"):
         await parts.tokens.check(forged)
 
 
@@ -138,3 +140,19 @@ async def test_the_table_of_checked_tokens_is_bounded(parts: Parts, monkeypatch:
     for pair in pairs:
         await parts.tokens.check(pair.access)
     assert [parts.tokens.remembered(pair.access) for pair in pairs] == [None, ANNA, ANNA]
+
+
+async def test_what_ended_while_it_was_looked_up_is_not_remembered(parts: Parts) -> None:
+    known = parts.tokens.known
+    mark = known.mark()
+    known.forget("grant")
+    known.remember("token", ANNA, "grant", parts.clock.now + 1, mark)
+    assert known.get("token") is None
+    mark = known.mark()
+    await parts.users.set_role("anna", Role.READER)
+    known.remember("token", ANNA, "grant", parts.clock.now + 1, mark)
+    assert known.get("token") is None
+    known.remember("token", ANNA, "grant", parts.clock.now + 1, known.mark())
+    assert known.get("token") == ANNA
+    parts.clock.now += 1
+    assert known.get("token") is None

@@ -30,6 +30,11 @@ Route = tuple[str, str]
 # The status each gets: none (a user without a role), Reader, Contributor whose thing it is, another one, Owner.
 TABLE: dict[Route, tuple[int, int, int, int, int]] = {
     ("GET", "/status"): (403, 200, 200, 200, 200),
+    ("POST", "/oauth/introspect"): (403, 400, 400, 400, 400),
+    ("GET", "/users"): (403, 403, 403, 403, 200),
+    ("POST", "/users"): (403, 403, 403, 403, 409),
+    ("PATCH", "/users/{user}"): (403, 403, 403, 403, 200),
+    ("DELETE", "/users/{user}/tokens"): (403, 403, 403, 403, 404),
     ("GET", "/tokens"): (403, 200, 200, 200, 200),
     ("POST", "/tokens"): (403, 201, 201, 201, 201),
     ("DELETE", "/tokens/{tokenId}"): (403, 404, 200, 404, 404),
@@ -61,9 +66,9 @@ TABLE: dict[Route, tuple[int, int, int, int, int]] = {
     ("POST", "/services/{name}/{version}"): (403, 403, 409, 409, 409),
     ("PATCH", "/services/{name}/{version}"): (403, 403, 200, 403, 200),
     ("DELETE", "/services/{name}/{version}"): (403, 403, 200, 403, 200),
-    ("POST", "/realtime-services/{name}"): (403, 403, 501, 501, 501),
-    ("POST", "/realtime-services/{name}/{version}"): (403, 403, 501, 501, 501),
-    ("PATCH", "/realtime-services/{name}/{version}"): (403, 403, 501, 501, 501),
+    ("POST", "/realtime-services/{name}"): (403, 403, 400, 400, 400),
+    ("POST", "/realtime-services/{name}/{version}"): (403, 403, 400, 400, 400),
+    ("PATCH", "/realtime-services/{name}/{version}"): (403, 403, 400, 403, 400),
     ("GET", "/services/{name}/{version}/pool"): (403, 200, 200, 200, 200),
     ("POST", "/services/{name}/{version}/pool"): (403, 403, 200, 403, 200),
     ("DELETE", "/services/{name}/{version}/pool"): (403, 403, 200, 403, 200),
@@ -85,6 +90,14 @@ OPEN: dict[Route, int] = {  # to anyone; the status without a body or query
     ("GET", "/readyz"): 200,
     ("GET", "/swagger.json"): 200,
     ("GET", "/openapi.json"): 200,
+    ("GET", "/.well-known/oauth-authorization-server"): 200,
+    ("GET", "/oauth/authorize"): 400,
+    ("POST", "/oauth/authorize"): 400,
+    ("POST", "/oauth/token"): 400,
+    ("POST", "/oauth/device_authorization"): 400,
+    ("GET", "/oauth/device"): 200,
+    ("POST", "/oauth/device"): 403,
+    ("POST", "/oauth/revoke"): 400,
     ("POST", "/login"): 400,
     ("POST", "/login/refreshToken"): 400,
     ("DELETE", "/login/refreshToken"): 400,
@@ -96,6 +109,8 @@ PUBLICATION = {
     "outputFileNames": ["made.txt"],
 }
 BODIES: dict[Route, Any] = {
+    ("POST", "/users"): {"name": "carol", "password": PASSWORD, "role": "Owner"},
+    ("PATCH", "/users/{user}"): {},
     ("POST", "/tokens"): {"name": "matrix", "scope": "all"},
     ("POST", "/sessions"): {"runtimeType": "Python"},
     ("POST", "/sessions/{id}/execute"): {"code": "1"},
@@ -132,6 +147,7 @@ class Things:
     async def filled(self, path: str) -> str:
         """The path with her things in the place of its parameters, made anew."""
         values = {"fileName": "made.txt", "objectName": "x", "index": "0", "refreshToken": "unheard-of"}
+        values["user"] = "nobody" if path.endswith("/tokens") else "carol"
         if path.startswith("/sessions/{id}"):
             session = await self.carol.session()
             await self.carol.execute(session, "x = open('made.txt', 'w').write('1')")
@@ -189,7 +205,8 @@ async def status(api: Api, route: Route, address: str, token: str) -> int:
     elif path.endswith("{objectName}") and method == "POST":
         options = {"data": b"\x80\x04K\x01."}  # the pickle of 1
     elif path.startswith("/realtime-services"):
-        options = {"data": b""}
+        options = {"data": FormData(default_to_multipart=True)}
+        options["data"].add_field("description", "changed")  # no model: whoever may publish one is told to send it
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     async with api.http.request(method, address, headers=headers, **options) as response:
         await response.read()
@@ -233,7 +250,7 @@ async def test_a_personal_token_opens_no_more_than_its_scope_and_its_owner_s_rol
         given[kind] = await status(callers[4], route, await things.filled(route[1]), token)
         await things.tidy(callers[1], callers[4])
     _, reader, _, other, owner = TABLE[route]
-    if route[1].startswith("/tokens"):
+    if route[1].startswith(("/tokens", "/users")):
         reader = other = owner = 403
     assert given == {"admin all": owner, "admin publish": other, "admin consume:one": 403, "rita publish": reader}
 
