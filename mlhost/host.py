@@ -74,40 +74,16 @@ async def open_host(config: Config, folder: DataFolder, passwords: Passwords | N
     """A host on a data folder; its workers are gone when it closes."""
     async with AsyncExitStack() as stack:
         audit = stack.enter_context(Audit.open(folder.path, config.audit))
-        store = await Store.open(folder.database)
-        stack.push_async_callback(store.close)
-        blobs = Blobs(store, folder.key("blobs"), folder.work)
-        async with store.write() as db:  # what was on its way when the server was killed
-            await blobs.sweep(db)
-
+        store, blobs = await _open_store(stack, folder)
         placements = Placements(config.runtime.profile, config.runtime.allowed_placements)
-        refusals = Refusals()
-        stack.push_async_callback(refusals.close)
-        processes = ProcessExecutor(folder.work, _process_settings(config))
-        executors = _executors(processes, folder.work, refusals, config)
-        reserve = Reserve(executors, config.pool.initial, config.pool.max, placements.for_sessions)
-        stack.push_async_callback(reserve.close)
-        if placements.for_sessions == PROCESS:
-            await processes.start()
-        if INTERPRETER in executors and placements.may_use(INTERPRETER):
-            refusals.learn(config.runtime.preload)
-        reserve.fill()
+        refusals, reserve = await _open_workers(stack, config, folder.work, placements)
         canary = Canary(reserve, placements.for_services)
         stack.push_async_callback(canary.close)
-
         passwords = passwords or Passwords()
         stack.callback(passwords.close)
         users = Users(store, passwords, group_roles(config))
-        tokens = Tokens(
-            store,
-            users,
-            folder.key("tokens"),
-            _lifetimes(config),
-            on_reuse=lambda user, grant: audit.write(user, "reuse of a refresh token", {"grant": grant}),
-        )
-        await tokens.load()
+        tokens = await _load_tokens(config, folder, store, users, audit)
         personal = PersonalTokens(store, users, tokens.known)
-        oauth = OAuth(users, tokens, personal)
 
         sessions = Sessions(reserve, placements, refusals, _session_limits(config))
         stack.push_async_callback(sessions.close_all)
@@ -140,7 +116,7 @@ async def open_host(config: Config, folder: DataFolder, passwords: Passwords | N
             users,
             tokens,
             personal,
-            oauth,
+            OAuth(users, tokens, personal),
             sessions,
             snapshots,
             services,
@@ -149,6 +125,44 @@ async def open_host(config: Config, folder: DataFolder, passwords: Passwords | N
             Attempts(),
             audit,
         )
+
+
+async def _open_store(stack: AsyncExitStack, folder: DataFolder) -> tuple[Store, Blobs]:
+    store = await Store.open(folder.database)
+    stack.push_async_callback(store.close)
+    blobs = Blobs(store, folder.key("blobs"), folder.work)
+    async with store.write() as db:  # what was on its way when the server was killed
+        await blobs.sweep(db)
+    return store, blobs
+
+
+async def _open_workers(
+    stack: AsyncExitStack, config: Config, work: Path, placements: Placements
+) -> tuple[Refusals, Reserve]:
+    refusals = Refusals()
+    stack.push_async_callback(refusals.close)
+    processes = ProcessExecutor(work, _process_settings(config))
+    executors = _executors(processes, work, refusals, config)
+    reserve = Reserve(executors, config.pool.initial, config.pool.max, placements.for_sessions)
+    stack.push_async_callback(reserve.close)
+    if placements.for_sessions == PROCESS:
+        await processes.start()
+    if INTERPRETER in executors and placements.may_use(INTERPRETER):
+        refusals.learn(config.runtime.preload)
+    reserve.fill()
+    return refusals, reserve
+
+
+async def _load_tokens(config: Config, folder: DataFolder, store: Store, users: Users, audit: Audit) -> Tokens:
+    tokens = Tokens(
+        store,
+        users,
+        folder.key("tokens"),
+        _lifetimes(config),
+        on_reuse=lambda user, grant: audit.write(user, "reuse of a refresh token", {"grant": grant}),
+    )
+    await tokens.load()
+    return tokens
 
 
 def group_roles(config: Config) -> GroupRoles:
