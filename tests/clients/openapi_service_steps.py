@@ -1,11 +1,14 @@
 """A service through the client that OpenAPI Generator makes of its document.
 
 No vectors and matrices: Swagger 2.0 has no word for "any value", and this generator takes an item without a type for
-an object.
+an object. The states of a batch are read unparsed: the document has them in lower case, as the original's, which sends
+them capitalized; only this generator minds.
 """
 
 import base64
+import json
 import os
+import time
 
 import plants_client as plants
 from plants_client.exceptions import BadRequestException
@@ -30,3 +33,20 @@ with plants.ApiClient(configuration) as client:
         assert "size" in error.body
     else:
         raise AssertionError("a call without an input is refused")
+
+    batch = service.start_batch_execution([inputs, inputs], parallel_count=2).batch_execution_id
+    assert batch in service.get_batch_executions()
+    deadline = time.time() + 30
+    while True:
+        raw = service.get_batch_execution_status_without_preload_content(batch, show_partial_results=True)
+        status = json.loads(raw.read())
+        if status["state"] == "Complete":
+            break
+        assert time.time() < deadline, status
+        time.sleep(0.05)
+    totals = [each["outputParameters"]["total"] for each in status["batchExecutionResults"]]
+    assert (totals, status["completedItemCount"], status["totalItemCount"]) == ([16.5, 16.5], 2, 2)
+    assert service.get_batch_execution_files(batch, 1) == ["told.txt"]
+    assert service.get_batch_execution_file(batch, 1, "told.txt") == b"a: 16.5"
+    service.cancel_and_delete_batch_execution(batch)
+    assert batch not in service.get_batch_executions()

@@ -1,6 +1,7 @@
 """A service consumed through the client generated from its own document; Python 3.8's syntax, requests alone."""
 
 import os
+import time
 
 import flowers
 
@@ -24,3 +25,19 @@ except models.ErrorException as error:
     assert "sizes" in error.error.message
 else:
     raise AssertionError("a call without an input is refused")
+
+inputs = [models.InputParameters([size], "a", {"n": [1]}) for size in (1, 2, 3)]
+batch = client.start_batch_execution(inputs, 2, headers).batch_execution_id
+assert batch in client.get_batch_executions(headers)
+deadline = time.time() + 30
+status = client.get_batch_execution_status(batch, True, headers)
+while status.state != "Complete":
+    assert time.time() < deadline, status
+    time.sleep(0.05)
+    status = client.get_batch_execution_status(batch, True, headers)
+assert [each.output_parameters.doubled for each in status.batch_execution_results] == [[2.0], [4.0], [6.0]]
+assert (status.completed_item_count, status.total_item_count) == (3, 3)
+assert client.get_batch_execution_files(batch, 2, headers) == ["kind.txt"]
+assert b"".join(client.get_batch_execution_file(batch, 2, "kind.txt", headers)) == b"a\n"
+client.cancel_and_delete_batch_execution(batch, headers)
+assert batch not in client.get_batch_executions(headers)
