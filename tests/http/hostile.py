@@ -18,11 +18,13 @@ from hypothesis import strategies as st
 from schemathesis import APIOperation, Case, GenerationMode
 from schemathesis.checks import not_a_server_error
 from schemathesis.core.failures import FailureGroup
+from schemathesis.core.result import Ok
 from schemathesis.specs.openapi import checks
 
 from tests.parts import PASSWORD
 
 Json = dict[str, Any]
+Request = Case[Any]
 
 HELD = [
     not_a_server_error,
@@ -99,7 +101,7 @@ class Visitor:
         document["paths"][files[0]]["get"]["produces"] = ["application/octet-stream", "application/json"]
         return document
 
-    def send(self, case: Case) -> None:
+    def send(self, case: Request) -> None:
         """Send one request, hold its answer against the document, and delete what it created."""
         names_known = KNOWN in (case.path_parameters or {}).values()
         if names_known:
@@ -175,7 +177,7 @@ class Visitor:
     def _is_published(self) -> bool:
         return VERSION in [one["version"] for one in self._call("GET", f"/services/{SERVICE}")]
 
-    def _tidy(self, case: Case, location: str, *, names_known: bool) -> None:
+    def _tidy(self, case: Request, location: str, *, names_known: bool) -> None:
         """Delete what was created, and the service if it was changed: the next who needs it makes it anew."""
         path = location.removeprefix(self._url)
         if path and "/batch/" not in path:
@@ -197,7 +199,8 @@ class Visitor:
 def visit(visitor: Visitor, document: Json, examples: int, every: int, number: int) -> None:
     """Send some `examples` made by chance from a seed, and of those made by rule one of `every`."""
     schema = schemathesis.openapi.from_dict(document)
-    operations = [found.ok() for found in schema.get_all_operations()]
+    operations = [found.ok() for found in schema.get_all_operations() if isinstance(found, Ok)]
+    assert len(operations) == sum(map(len, document["paths"].values()))
     each = ceil(examples / len(operations))
     for operation in operations:
         made = schema.iter_coverage_cases(
@@ -208,7 +211,7 @@ def visit(visitor: Visitor, document: Json, examples: int, every: int, number: i
         _by_chance(visitor, _requests(operation), each, number)
 
 
-def _by_chance(visitor: Visitor, cases: st.SearchStrategy[Case], examples: int, number: int) -> None:
+def _by_chance(visitor: Visitor, cases: st.SearchStrategy[Request], examples: int, number: int) -> None:
     @seed(number)
     @settings(
         max_examples=examples,
@@ -218,22 +221,23 @@ def _by_chance(visitor: Visitor, cases: st.SearchStrategy[Case], examples: int, 
         suppress_health_check=list(HealthCheck),
     )
     @given(cases)
-    def send(case: Case) -> None:
+    def send(case: Request) -> None:
         visitor.send(case)
 
     send()
 
 
 @st.composite
-def _requests(draw: st.DrawFn, operation: APIOperation) -> Case:
+def _requests(draw: st.DrawFn, operation: APIOperation[Any, Any, Any, Any]) -> Request:
     """What the document allows or not; often with names of what is there, awkward names, or a body that works."""
-    case = draw(st.one_of(*(operation.as_strategy(generation_mode=mode) for mode in GenerationMode)))
+    case: Request = draw(st.one_of(*(operation.as_strategy(generation_mode=mode) for mode in GenerationMode)))
     for name, value in (case.path_parameters or {}).items():
         case.path_parameters[name] = draw(
             st.sampled_from((KNOWN, KNOWN, value, quote(draw(st.sampled_from(AWKWARD)), safe="")))
         )
     works = BODIES.get(operation.definition.raw["operationId"])
     if works is not None and draw(st.booleans()):
-        is_both = isinstance(case.body, dict) and isinstance(works, dict) and draw(st.booleans())
-        case.body = {**case.body, **works} if is_both else works
+        made: Any = case.body
+        is_both = isinstance(made, dict) and isinstance(works, dict) and draw(st.booleans())
+        case.body = made | works if is_both else works
     return case
