@@ -61,6 +61,7 @@ def test_an_owner_is_made_although_other_users_were_there_first(start: Start, tm
     server.login(password)
 
 
+@pytest.mark.untraced
 def test_sigterm_ends_a_server_whose_code_runs_on_though_nobody_reads_what_it_prints(
     start: Start, tmp_path: Path
 ) -> None:
