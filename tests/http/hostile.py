@@ -52,6 +52,8 @@ PUBLISHED = {
 }
 RUN = {"code": "x = 1\nprint(x)\nopen('a.txt', 'w').write('1')", "outputParameters": ["x"]}
 PICKLE = base64.b64decode("gASVBQAAAAAAAABLAS4=")
+NOBODYS = "3f2504e0-4f89-41d3-9a0c-0305e82c3301"  # an id that was never given
+GUEST = "guest"  # a user whom nobody minds being changed
 KNOWN = "that is there"  # stands for it until the request is sent
 AWKWARD = (  # names that have misled a server before
     *("{", "}", "{id}", "a{b}c", "%", "%2F", "%00", "a%zz", "a;b", "a?b", "a#b", "+", "a b", " ", "~", "'", '"', "\\"),
@@ -80,7 +82,7 @@ class Visitor:
         self.faults: dict[tuple[str, str], str] = {}  # by operation and kind: the first
         self._url, self._name = url, name
         self._publisher = publisher or self
-        self._kept = {"session": "", "snapshot": "", "batch": ""}
+        self._kept = {"session": "", "snapshot": "", "batch": "", "token": ""}
         self._http = requests.Session()
         self._headers: dict[str, str] = {}
         self._headers = {"Authorization": f"Bearer {self._pair()['access_token']}"}
@@ -146,21 +148,34 @@ class Visitor:
             return str(self._pair()["refresh_token"])
         if name == "executionId":
             return self._batch()
+        if name == "tokenId":
+            return self._token()
+        if name == "user":
+            return GUEST
         if name == "snapshotId" or path.startswith("/snapshots"):
             return self._snapshot()
         return self._session() if name == "id" else {"index": "0", "objectName": "x", "fileName": "a.txt"}[name]
 
     def _session(self) -> str:
+        if self._publisher is not self:  # a Reader, who has none
+            return NOBODYS
         if self._kept["session"] not in [session["id"] for session in self._call("GET", "/sessions")]:
             self._kept["session"] = self._call("POST", "/sessions", json={"runtimeType": "Python"})["sessionId"]
         self._call("POST", f"/sessions/{self._kept['session']}/execute", json=RUN)
         return self._kept["session"]
 
     def _snapshot(self) -> str:
+        if self._publisher is not self:
+            return NOBODYS
         if self._kept["snapshot"] not in [snapshot["id"] for snapshot in self._call("GET", "/snapshots")]:
             taken = self._call("POST", f"/sessions/{self._session()}/snapshot", json={"name": "kept"})
             self._kept["snapshot"] = taken["snapshotId"]
         return self._kept["snapshot"]
+
+    def _token(self) -> str:
+        if self._kept["token"] not in [token["id"] for token in self._call("GET", "/tokens")]:
+            self._kept["token"] = self._call("POST", "/tokens", json={"name": "kept", "scope": "all"})["id"]
+        return self._kept["token"]
 
     def _batch(self) -> str:
         self._service()

@@ -14,7 +14,7 @@ from mlhost.auth.principal import Role
 from mlhost.host import ensure_admin, open_host
 from mlhost.http.server import serve
 from mlhost.store.folder import DataFolder
-from tests.http.hostile import SERVICE, VERSION, Visitor, visit
+from tests.http.hostile import GUEST, SERVICE, VERSION, Visitor, visit
 from tests.parts import PASSWORD, cheap_passwords, config_for_tests
 
 DOCUMENTS = ("/openapi.json", f"/api/{SERVICE}/{VERSION}/swagger.json")
@@ -31,6 +31,7 @@ async def lonely(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]
             await ensure_admin(host, PASSWORD)
             for role in (Role.CONTRIBUTOR, Role.READER):
                 await host.users.add(USERS[role], PASSWORD, role)
+            await host.users.add(GUEST, PASSWORD, Role.READER)
             async with serve(host) as url:
                 yield url
 
