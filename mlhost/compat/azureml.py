@@ -33,7 +33,7 @@ def function_beget(fn: Any, fn_name: str, fn_args: list[str], doc: str = "") -> 
 
     names = fn_args[1:]
 
-    def consume(service: Any, *values: Any, **named: Any) -> Any:
+    def consume(service: Any, /, *values: Any, **named: Any) -> Any:
         given = dict(zip(names, values), **named)
         if len(given) != len(values) + len(named) or set(given) != set(names):
             raise TypeError(f"{fn_name}() takes {', '.join(names) or 'no inputs'}")

@@ -41,6 +41,12 @@ def test_an_input_that_is_no_name_in_python_is_given_by_position() -> None:
     assert consume(Service(), 5) == {"data.frame": 5}
 
 
+def test_an_input_may_be_called_as_the_service_is_inside() -> None:
+    consume = azureml.function_beget(None, "score", ["self", "service", "values", "named"])
+    assert consume(Service(), 1, named=3, values=2) == {"service": 1, "values": 2, "named": 3}
+    assert consume(Service(), service=1, values=2, named=3) == {"service": 1, "values": 2, "named": 3}
+
+
 @pytest.fixture
 def python(tmp_path: Path) -> Path:
     """The interpreter of an empty environment."""
