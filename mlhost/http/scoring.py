@@ -15,6 +15,8 @@ routes = Routes()
 @routes.post("/api/{name}/{version}")
 async def consume(request: web.Request) -> web.Response:
     """One call of a published version."""
-    match = request.match_info
-    ready = request.app[HOST].services.ready(match["name"], match["version"])
-    return json_bytes(await score(ready, await body(request)))
+    match, services = request.match_info, request.app[HOST].services
+    services.ready(match["name"], match["version"])  # what nobody could answer is not waited for
+    inputs = await body(request)
+    # Only now: the version may have been patched while the body was on its way.
+    return json_bytes(await score(services.ready(match["name"], match["version"]), inputs))

@@ -308,6 +308,27 @@ async def test_the_empty_snapshot_of_a_description_only_redeploy_is_ignored(
     await admin("DELETE", f"/snapshots/{nothing}")
 
 
+async def test_a_call_whose_body_arrives_slowly_meets_what_is_published_by_then(admin: Api, name: str) -> None:
+    await admin.publish(name, "1.0", "y = 1", outputParameterDefinitions=names_and_types(y="numeric"))
+    begun, changed = asyncio.Event(), asyncio.Event()
+
+    async def slowly() -> AsyncIterator[bytes]:
+        yield b"{"
+        begun.set()
+        await changed.wait()
+        yield b"}"
+
+    for change, status in (("PATCH", 200), ("DELETE", 404)):
+        begun.clear()
+        changed.clear()
+        call = asyncio.create_task(admin("POST", f"/api/{name}/1.0", status, data=slowly()))
+        await begun.wait()
+        await admin(change, f"/services/{name}/1.0", json={"code": "y = 2"})
+        changed.set()
+        answer = await call
+        assert status == 404 or answer["outputParameters"] == {"y": 2}
+
+
 async def test_callers_meet_the_old_version_or_the_new_one_while_it_is_patched(admin: Api, name: str) -> None:
     await admin.publish(name, "1", "y = 1", outputParameterDefinitions=names_and_types(y="integer"))
     seen = set()
