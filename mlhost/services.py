@@ -309,7 +309,10 @@ class Services:
         """
         if draft.is_realtime:
             if draft.model is None:
-                raise Invalid("model: a realtime service needs a model", field="model")
+                raise Invalid(
+                    "model: a realtime service needs a model, as bytes by mlhost.realtime.serialize(model)",
+                    field="model",
+                )
             await self._blobs.write_ahead(draft.model)
             async with self._store.write() as db:
                 await self._blobs.keep(db, draft.model)

@@ -154,8 +154,8 @@ def by_value(model: Any) -> bytes:
     [
         (b"blob\x00\x01model", {}, "mlhost.realtime.serialize(model)"),
         (b"not even that", {}, "mlhost.realtime.serialize(model)"),
-        (b"", {}, "a realtime service needs a model"),
-        (None, {"description": "nothing else"}, "a realtime service needs a model"),
+        (b"", {}, "a realtime service needs a model, as bytes by mlhost.realtime.serialize(model)"),
+        (None, {"description": "nothing else"}, "needs a model, as bytes by mlhost.realtime.serialize(model)"),
         (MODEL[:-500], {}, "The model does not load: "),
         (by_value(Exits().fit()), {}, "Opening the model failed: its code ended the process with exit status 5"),
         (by_value(Fails().fit()), {}, "The model does not predict: RuntimeError: as ever"),
