@@ -20,7 +20,13 @@ on conflict (service) do update set least = excluded.least, most = excluded.most
 """
 DELETE = "delete from pools where service = (select id from services where name = ? and version = ?)"
 FIND = "select least from pools join services on service = services.id where name = ? and version = ?"
+KEPT_BY_OTHERS = """
+select coalesce(sum(least), 0) from pools join services on service = services.id where name <> ? or version <> ?
+"""
 ALL = "select name, version, least, most from pools join services on service = services.id"
+
+# Workers that no pool may keep: a session needs one, the try-out of a version, and the look that /readyz takes.
+LEFT = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +68,8 @@ class Pools:
         bound = most or max(least, self._default)
         async with self._services.editing(who, name, version):
             async with self._store.write() as db:
+                [[others]] = await db.execute_fetchall(KEPT_BY_OTHERS, (name, version))
+                self._check_room(least, others)
                 await db.execute(SET, {"least": least, "most": bound, "name": name, "version": version})
             self._services.ready(name, version).pool.resize(least, bound)
 
@@ -91,4 +99,12 @@ class Pools:
             raise Invalid(
                 f"MaxPoolSize: {most} is more than the {self._most} workers there may be in all (pool.max).",
                 field="MaxPoolSize",
+            )
+
+    def _check_room(self, least: int, others: int) -> None:
+        if least and least + others > (free := max(0, self._most - LEFT)):
+            raise Invalid(
+                f"InitialPoolSize: all pools together may keep {free} workers started, {LEFT} fewer than there may be"
+                f" in all (pool.max); those of other services keep {others}.",
+                field="InitialPoolSize",
             )

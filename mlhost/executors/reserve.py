@@ -108,8 +108,8 @@ class Reserve:
                 await asyncio.sleep(ROOM_SECONDS / 10)
             else:
                 raise Busy(
-                    f"{self._most} workers are at work, which is all there may be (pool.max); close sessions or try"
-                    " again later.",
+                    f"{self._most} workers are at work, which is all there may be (pool.max); close sessions, make"
+                    " pools of services smaller, or try again later.",
                     retry_after_seconds=RETRY_AFTER_SECONDS,
                 )
 
