@@ -32,6 +32,7 @@ FOLDER_TICK_NS = 20_000_000  # file systems stamp times by the kernel's tick: 10
 SHOWN_FRAMES = 100  # of a traceback, the last ones: recursion without end would take minutes to tell
 MAX_OUTPUT_FILE_BYTES = 1 << 28  # of one file that comes back with an answer
 REMEMBERED_BLOCKS = 1000  # sources kept for tracebacks
+OURS = f"{Path(__file__).parent}{os.sep}"  # files whose frames tell users nothing
 # The instructions that need a variable of the namespace; the third is a class body's within a function, from 3.12 on.
 GLOBAL_READS = {"LOAD_NAME", "LOAD_GLOBAL", "LOAD_FROM_DICT_OR_GLOBALS", "DELETE_NAME", "DELETE_GLOBAL"}
 
@@ -280,6 +281,7 @@ def _tell(failure: BaseException) -> str:
     limits.make_room(failure)
     trace = _users_part(failure.__traceback__)
     error = traceback.TracebackException(type(failure), failure, trace, limit=-SHOWN_FRAMES)
+    _leave_out_ours(error)
     try:
         print("".join(error.format()), file=sys.stderr, end="")  # noqa: T201 - the console is where it belongs
     except Exception:  # a stream of the user's own; the message below still goes out
@@ -296,3 +298,12 @@ def _users_part(trace: TracebackType | None) -> TracebackType | None:
     while trace and trace.tb_frame.f_code.co_filename == __file__:
         trace = trace.tb_next
     return trace
+
+
+def _leave_out_ours(error: traceback.TracebackException) -> None:
+    """Without our own frames further down either: a model's methods, what accepts a single sample."""
+    left: list[traceback.TracebackException | None] = [error]
+    while left:
+        if (each := left.pop()) is not None:
+            each.stack[:] = [frame for frame in each.stack if not frame.filename.startswith(OURS)]
+            left += [each.__cause__, each.__context__, *(getattr(each, "exceptions", None) or ())]

@@ -277,6 +277,8 @@ async def test_what_the_model_cannot_take_is_an_answer_or_refused_naming_the_fie
     answer = await admin("POST", f"/api/{name}/1", json={"inputData": {"petal": [1]}})
     assert not answer["success"]
     assert answer["errorMessage"].startswith("ValueError: inputData has no column 'sepal length (cm)'")
+    assert "_model.answer(inputData)" in answer["consoleOutput"]
+    assert "mlhost" not in answer["consoleOutput"]  # how the server calls the model tells its callers nothing
     assert "inputData" in (await admin("POST", f"/api/{name}/1", 400, json={}))["message"]
     assert "inputData" in (await admin("POST", f"/api/{name}/1", 400, json={"inputData": 5}))["message"]
     assert await predicted(admin, f"{name}/1") == {"outputData": {"Prediction": [0, 1]}}
