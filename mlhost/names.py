@@ -69,11 +69,11 @@ def object_name(value: str) -> str:
     return parameter_name(value, "objectName")
 
 
-def file_name(value: str) -> str:
+def file_name(value: str, field: str = "fileName") -> str:
     """`value` if it names a file directly in the working directory, else Invalid."""
     reason = _file_name_fault(value)
     if reason:
-        raise Invalid(f"fileName: {value!r} {reason}", field="fileName")
+        raise Invalid(f"{field}: {value!r} {reason}", field=field)
     return value
 
 

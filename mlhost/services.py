@@ -399,7 +399,7 @@ def _defined(draft: Draft, old: Definition | None = None) -> Definition:
     if definition.operation_id is not None and definition.operation_id != "":
         names.parameter_name(definition.operation_id, "operationId")
     for file in definition.output_files:
-        names.file_name(file)
+        names.file_name(file, "outputFileNames")
     signature = Signature.of(definition.inputs, definition.outputs)
     return replace(
         definition,

@@ -202,9 +202,10 @@ def _folded(name: str) -> str:
 def _named(fault: msgspec.ValidationError) -> Invalid:
     """The fault as ours, naming the property: "code: expected `str`, got `int`"."""
     said, _, place = str(fault).partition(" - at ")
-    if missing := re.search(r"required field `(\w+)`", said):
-        return Invalid(f"{missing[1]}: missing", field=missing[1])
     field = place.strip("`").removeprefix("$.").removeprefix("$")
+    if missing := re.search(r"required field `(\w+)`", said):
+        field = f"{field}.{missing[1]}" if field else missing[1]
+        return Invalid(f"{field}: missing", field=field)
     return Invalid(f"{field}: {said[0].lower()}{said[1:]}" if field else said, field=field)
 
 

@@ -5,6 +5,7 @@ import base64
 import itertools
 import platform
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
@@ -116,7 +117,7 @@ async def test_versions_are_listed_oldest_first_and_an_unknown_name_has_none(adm
         ({"code": "y = 1", "inputParameterDefinitions": [{"name": "x", "type": "numeric"}] * 2}, "x"),
         ({"code": "y = 1", "inputParameterDefinitions": [{"name": "x"}]}, "type"),
         ({"code": "y = 1", "inputParameterDefinitions": "x"}, "inputParameterDefinitions"),
-        ({"code": "y = 1", "outputFileNames": ["../x"]}, "fileName"),
+        ({"code": "y = 1", "outputFileNames": ["../x"]}, "outputFileNames"),
         ({"code": 1}, "code"),
         ({"code": "y = 1", "runtimeType": "R"}, "runtimeType"),
     ],
@@ -306,6 +307,24 @@ async def test_the_empty_snapshot_of_a_description_only_redeploy_is_ignored(
     assert (await admin("POST", f"/api/{name}/1", json={"x": 2}))["outputParameters"] == {"y": 6}
     await admin("DELETE", empty)
     await admin("DELETE", f"/snapshots/{nothing}")
+
+
+@pytest.mark.parametrize(
+    ("fields", "property_at_fault"),
+    [
+        (
+            {"inputParameterDefinitions": [{"name": "x", "type": "numeric"}, {"name": "y"}]},
+            "inputParameterDefinitions[1].type",
+        ),
+        ({"outputFileNames": ["a.txt", "../a"]}, "outputFileNames"),
+    ],
+)
+async def test_what_is_wrong_inside_a_property_is_told_with_its_place(
+    admin: Api, name: str, fields: dict[str, Any], property_at_fault: str
+) -> None:
+    told = await admin.publish(name, "1", "y = 1", 400, **fields)
+    assert told["fields"] == property_at_fault
+    assert told["message"].startswith(f"{property_at_fault}: ")
 
 
 async def test_a_call_whose_body_arrives_slowly_meets_what_is_published_by_then(admin: Api, name: str) -> None:
