@@ -96,13 +96,15 @@ async def upload(request: web.Request, field: str) -> tuple[str, bytes]:
 
 
 class Form:
-    """A multipart body of one file and some texts: iterate over the file's bytes first, then read the `texts`.
+    """A multipart body of one file and some texts: iterate over the file's bytes first, then read the rest.
 
-    The parts may come in any order, and what is not asked for is passed over; a body without a file has no bytes.
+    The parts may come in any order, and what is not asked for is passed over; a body without a file has no bytes, and
+    no `file_name`.
     """
 
     def __init__(self, request: web.Request, file: str, texts: tuple[str, ...]) -> None:
         self.texts: dict[str, str] = {}
+        self.file_name = ""
         self._request = request
         self._file = file
         self._wanted = {_folded(name): name for name in texts}
@@ -120,6 +122,7 @@ class Form:
                     if is_read:
                         raise Invalid(f"The multipart body has two parts named {self._file!r}.", field=self._file)
                     is_read = True
+                    self.file_name = part.filename or ""
                     async for piece in _pieces(request, functools.partial(part.read_chunk, PIECE_BYTES)):
                         yield piece
                 else:

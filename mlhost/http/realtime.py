@@ -6,7 +6,7 @@ from urllib.parse import quote
 
 from aiohttp import web
 
-from mlhost.errors import Conflict, NotFound
+from mlhost.errors import Conflict, Invalid, NotFound
 from mlhost.http.exchange import Form, record
 from mlhost.http.keys import HOST, WHO
 from mlhost.http.routes import Routes
@@ -74,5 +74,9 @@ def _form(request: web.Request) -> Form:
 
 
 def _draft(form: Form, model: SealedBlob | None) -> Draft:
+    if form.file_name and model is None:  # a patch would keep the old one, and its sender not notice
+        raise Invalid(
+            f"{FILE}: the file is empty; it is to be the bytes by mlhost.realtime.serialize(model)", field=FILE
+        )
     description, operation_id = form.texts.get(DESCRIPTION), form.texts.get(OPERATION_ID)
     return Draft(is_realtime=True, model=model, description=description, operation_id=operation_id)

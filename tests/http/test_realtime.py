@@ -154,7 +154,7 @@ def by_value(model: Any) -> bytes:
     [
         (b"blob\x00\x01model", {}, "mlhost.realtime.serialize(model)"),
         (b"not even that", {}, "mlhost.realtime.serialize(model)"),
-        (b"", {}, "a realtime service needs a model, as bytes by mlhost.realtime.serialize(model)"),
+        (b"", {}, "the file is empty; it is to be the bytes by mlhost.realtime.serialize(model)"),
         (None, {"description": "nothing else"}, "needs a model, as bytes by mlhost.realtime.serialize(model)"),
         (MODEL[:-500], {}, "The model does not load: "),
         (by_value(Exits().fit()), {}, "Opening the model failed: its code ended the process with exit status 5"),
@@ -214,6 +214,13 @@ async def test_a_patch_keeps_what_it_does_not_give(admin: Api, name: str) -> Non
     [new] = await admin("GET", f"/services/{name}/1")
     assert new == old | {"description": "new"}
     assert await predicted(admin, f"{name}/1") == {"outputData": {"Prediction": [0, 1]}}
+
+
+async def test_a_patch_with_an_empty_file_is_not_taken_for_one_without(admin: Api, name: str) -> None:
+    await publish(admin, f"{name}/1", description="old")
+    told = await admin("PATCH", f"/realtime-services/{name}/1", 400, data=form(b"", description="new"))
+    assert "mlhost.realtime.serialize(model)" in told["message"]
+    assert (await admin("GET", f"/services/{name}/1"))[0]["description"] == "old"
 
 
 async def test_a_patch_may_bring_another_model(admin: Api, name: str) -> None:
