@@ -188,10 +188,12 @@ async def test_nothing_is_left_of_a_killed_server(start: Start, tmp_path: Path) 
     assert not any("-" in each.name and list(each.iterdir()) for each in (tmp_path / "data" / "work").iterdir())
 
 
-@pytest.mark.timeout(240)
-def test_an_acknowledged_publish_survives_fifty_kills(start: Start) -> None:
+@pytest.mark.parametrize(
+    "kills", [15, pytest.param(50, marks=[pytest.mark.soak, pytest.mark.timeout(240)])], ids="{} kills".format
+)
+def test_an_acknowledged_publish_survives_kills(start: Start, kills: int) -> None:
     server = start()
-    for n in range(50):
+    for n in range(kills):
         token = server.login()
         publish(server, token, f"S{n}", f"y = x + {n}")
         server.kill()
@@ -200,7 +202,7 @@ def test_an_acknowledged_publish_survives_fifty_kills(start: Start) -> None:
         answer = server.call("POST", f"/api/S{n}/1", token=token, json={"x": 1})
         assert answer["outputParameters"] == {"y": n + 1}
     names = {each["name"] for each in server.call("GET", "/services", token=token)}
-    assert names == {f"S{n}" for n in range(50)}
+    assert names == {f"S{n}" for n in range(kills)}
 
 
 def test_the_server_never_loads_the_scientific_stack() -> None:
