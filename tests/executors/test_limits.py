@@ -391,7 +391,7 @@ async def test_an_orphan_that_puts_off_its_mark_is_ended(executor: ProcessExecut
     cell = await open_cell(executor)
     await cell.run(DOUBLE_FORK + "import resource")
     pid = await pid_of(cell, "leave(1000, then=lambda: resource.setrlimit(10, (5, 5)))")
-    await until(lambda: not exists(pid), seconds=2)
+    await until(lambda: not exists(pid))
     assert not await message(cell, "x = 1")
     await cell.worker.close()
 
