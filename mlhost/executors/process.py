@@ -91,6 +91,7 @@ class ProcessWorker(CallingWorker):
         self._kill_reason = ""  # why the host killed the worker
         self._interrupts = 0  # sent since the worker last let them settle
         self._ended = asyncio.Event()
+        self._last_word: asyncio.TimerHandle | None = None
         self._channel = Channel(self._on_answer, self._on_disturbed, self._on_channel_end)
         self._template: Template | None = None
         self._number = 0
@@ -179,11 +180,13 @@ class ProcessWorker(CallingWorker):
 
     def _on_channel_end(self) -> None:
         if not self._ended.is_set():  # most often it has ended, and the template is about to say how
-            asyncio.get_running_loop().call_later(LAST_WORD_SECONDS, self._kill, DISTURBED)
+            self._last_word = asyncio.get_running_loop().call_later(LAST_WORD_SECONDS, self._kill, DISTURBED)
 
     def _on_exit(self, ended: tuple[int, int] | str) -> None:
         """The process is gone: (wait status, peak bytes), or the reason in words."""
         self._ended.set()
+        if self._last_word is not None:  # else it would keep this worker, its buffer above all, for a while longer
+            self._last_word.cancel()
         self._channel.abort()
         told = ended if isinstance(ended, str) else deaths.describe(*ended, self._settings.memory_bytes)
         self._lose(self._kill_reason or self._closed_reason or told)
