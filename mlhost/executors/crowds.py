@@ -13,7 +13,8 @@ from itertools import chain
 from mlhost.executors import families
 
 LOOK_SECONDS = 0.1  # between looks while there are workers; most find that nothing has changed and end there
-LOAD = "/proc/loadavg"  # its fourth field ends in the number of threads that exist
+CLOSE_LOOK_SECONDS = 1.0  # between looks at each process in any case: putting off a mark starts and ends nothing
+LOAD = "/proc/loadavg"  # its last two fields change with each process and thread that starts or ends
 
 
 class Crowds:
@@ -25,8 +26,9 @@ class Crowds:
     def __init__(self, most: int) -> None:
         self._most = most
         self._marks: dict[int, int] = {}  # process id of a worker -> mark of its family
-        self._threads = b""  # of the whole machine, at the last look
+        self._census = b""  # of the whole machine, at the last look
         self._next_look = 0.0  # monotonic
+        self._next_close_look = 0.0  # monotonic
         self._load = os.open(LOAD, os.O_RDONLY | os.O_CLOEXEC) if most and families.IS_TOLD else -1
 
     @property
@@ -49,9 +51,11 @@ class Crowds:
         """Kill every family that is too large: yields its worker, and the reason as a clause."""
         if self.pause_seconds != 0.0:
             return
-        self._next_look = time.monotonic() + LOOK_SECONDS
-        if not self._has_changed():
+        now = time.monotonic()
+        self._next_look = now + LOOK_SECONDS
+        if not self._has_changed() and now < self._next_close_look:
             return
+        self._next_close_look = now + CLOSE_LOOK_SECONDS
         families.sweep(self._is_known)  # an orphan that has put off its mark is nobody's
         workers = {mark: worker for worker, mark in self._marks.items()}
         sizes: Counter[int] = Counter()
@@ -63,10 +67,12 @@ class Crowds:
                 self._kill(worker, mark)
 
     def _has_changed(self) -> bool:
-        threads = os.pread(self._load, 100, 0).split()[3].partition(b"/")[2]
-        if threads == self._threads:
+        """Whether any process or thread of the machine has started or ended: their number and the id given last."""
+        load = os.pread(self._load, 100, 0).split()
+        census = load[3].partition(b"/")[2] + b" " + load[4]
+        if census == self._census:
             return False
-        self._threads = threads
+        self._census = census
         return True
 
     def _is_known(self, pid: int) -> bool:

@@ -387,10 +387,19 @@ async def test_orphans_are_not_another_sessions(executor: ProcessExecutor) -> No
     assert not exists(pids[2])
 
 
-async def test_an_orphan_that_puts_off_its_mark_is_ended(executor: ProcessExecutor) -> None:
+PUT_OFF = """
+import resource
+def put_off_after(seconds):
+    time.sleep(seconds)
+    resource.setrlimit(10, (5, 5))
+"""
+
+
+@pytest.mark.parametrize("seconds", [0, 0.5])  # at once; and while nothing on the machine starts or ends
+async def test_an_orphan_that_puts_off_its_mark_is_ended(executor: ProcessExecutor, seconds: float) -> None:
     cell = await open_cell(executor)
-    await cell.run(DOUBLE_FORK + "import resource")
-    pid = await pid_of(cell, "leave(1000, then=lambda: resource.setrlimit(10, (5, 5)))")
+    await cell.run(DOUBLE_FORK + PUT_OFF)
+    pid = await pid_of(cell, f"leave(1000, then=lambda: put_off_after({seconds}))")
     await until(lambda: not exists(pid))
     assert not await message(cell, "x = 1")
     await cell.worker.close()
