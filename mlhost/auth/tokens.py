@@ -148,6 +148,12 @@ class Tokens:
             raise Unauthenticated("This refresh token was used before, so its login has ended; log in again.")
         return self._pair(key, renewed, successor, renewed["now"])
 
+    async def user_of(self, refresh: str) -> str | None:
+        """Whose a refresh token is, or was; None if it is nobody's."""
+        query = "select user from refreshes join grants on grants.id = refreshes.grant_id where hash = ?"
+        row = await self._store.read_one(query, (_hash(refresh),))
+        return None if row is None else str(row["user"])
+
     async def revoke(self, refresh: str) -> None:
         """End the grant of a refresh token, and with it the paired access token; one that was used does it too."""
         async with self._store.write() as db:
