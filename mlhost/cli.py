@@ -110,6 +110,8 @@ async def _serve(loaded: Loaded, folder: DataFolder, password: str | None, *, wi
     async with AsyncExitStack() as stack:
         host = await stack.enter_async_context(open_host(loaded.config, folder))
         admin = await ensure_admin(host, password)
+        if with_demo and admin.is_shut_out:
+            raise Conflict("--demo publishes as admin, which a directory shuts out: set auth.keep_admin, or leave it.")
         url = await stack.enter_async_context(serve_http(host, certificate))
         click.echo(_announcement(host, url, admin))
         if with_demo:

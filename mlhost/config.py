@@ -118,6 +118,9 @@ class Ldap:
         "Filter that finds a user's groups, such as (member={dn}) or (memberUid={user}); empty: memberOf names them.",
     )
     timeout_seconds: WholeSeconds = setting(10, "Seconds that the directory has to answer while a user signs in.")
+    look_up_seconds: Seconds = setting(
+        3600.0, "Seconds after which users who hold tokens are looked up again, with their groups (1 hour)."
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import AsyncIterator, Collection
-from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, suppress
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,7 +24,7 @@ from mlhost.auth.users import Users
 from mlhost.batches import Batches, BatchLimits
 from mlhost.batches.ledger import Ledger
 from mlhost.config import Config, Placement
-from mlhost.errors import Invalid, MlhostError, NotFound
+from mlhost.errors import Invalid, MlhostError
 from mlhost.executors import Executor, interpreter
 from mlhost.executors.canary import Canary
 from mlhost.executors.forking import ProcessSettings
@@ -87,13 +87,24 @@ async def open_host(config: Config, folder: DataFolder, passwords: Passwords | N
         stack.push_async_callback(canary.close)
         passwords = passwords or Passwords()
         stack.callback(passwords.close)
-        users = Users(store, passwords, group_roles(config))
+        if config.shuts_admin_out:
+            log.warning(
+                "Users are those of a directory: the local %s is not let in, nor are its tokens "
+                "(auth.keep_admin = true lets it in).",
+                ADMIN,
+            )
+        users = Users(
+            store,
+            passwords,
+            group_roles(config),
+            shut_out=(ADMIN,) if config.shuts_admin_out else (),
+            takes_vouched=config.has_directory,
+        )
         tokens = await _load_tokens(config, folder, store, users, audit)
         personal = PersonalTokens(store, users, tokens.known)
-        shut = (ADMIN,) if config.shuts_admin_out else ()
-        directory = open_directory(stack, config)
-        doors = Doors(users, tokens, passwords, directory, shut=shut, reserved=(ADMIN,))
-        await _shut_out(users, shut)
+        doors = Doors(users, tokens, passwords, open_directory(stack, config), reserved=(ADMIN,))
+        stack.push_async_callback(doors.close)
+        doors.watch(config.ldap.look_up_seconds)
 
         sessions = Sessions(reserve, placements, refusals, _session_limits(config))
         stack.push_async_callback(sessions.close_all)
@@ -189,18 +200,6 @@ def open_directory(stack: AsyncExitStack | ExitStack, config: Config) -> LdapDir
     directory = LdapDirectory(config.ldap)
     stack.callback(directory.close)
     return directory
-
-
-async def _shut_out(users: Users, names: Collection[str]) -> None:
-    """End what users who no longer sign in here have left, and say so."""
-    for name in names:
-        with suppress(NotFound):
-            await users.revoke(name)
-        log.warning(
-            "Users are those of a directory: the local user %s does not sign in, and its tokens have ended "
-            "(auth.keep_admin = true lets it in).",
-            name,
-        )
 
 
 def group_roles(config: Config) -> GroupRoles:

@@ -1,7 +1,8 @@
 """The doors by which a name and a password come in, in order: users of this server first, then those of a directory.
 
 A name that has a password here is never asked of the directory, so nobody there can take it over. Who comes in by the
-directory gets a user here without a password; whether they are still there is asked again whenever they renew.
+directory gets a user here without a password; whether they are still there is asked again when they renew, and from
+time to time.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -16,7 +18,7 @@ from mlhost.auth.passwords import Passwords
 from mlhost.auth.principal import Principal
 from mlhost.auth.tokens import TokenPair, Tokens
 from mlhost.auth.users import Users
-from mlhost.errors import Unauthenticated
+from mlhost.errors import Throttled, Unauthenticated, Unavailable
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +44,7 @@ class Directory(Protocol):
 
 
 class Doors:
-    """All of them; `shut` are names of this server that do not come in here, `reserved` ones no directory gives."""
+    """All of them; `reserved` are names that no directory gives."""
 
     def __init__(
         self,
@@ -51,52 +53,83 @@ class Doors:
         passwords: Passwords,
         directory: Directory | None = None,
         *,
-        shut: Collection[str] = (),
         reserved: Collection[str] = (),
     ) -> None:
         self._users = users
         self._tokens = tokens
         self._passwords = passwords
         self._directory = directory
-        self._shut = shut
         self._reserved = reserved
+        self._watching: asyncio.Task[None] | None = None
 
     async def sign_in(self, name: str, password: str) -> Principal:
         """The principal behind a name and password; Unauthenticated, or Unavailable if the directory does not answer.
 
         A wrong name takes as long as a right one: who is looked for in the directory has a hash computed meanwhile.
         """
-        if name in self._shut:
-            raise Unauthenticated(f"{name} does not sign in here: users are those of a directory (auth.keep_admin).")
-        if self._directory is None or await self._users.has_password(name):
+        if self._directory is None or name in self._reserved or await self._users.has_password(name):
             return await self._users.sign_in(name, password)
-        padding = self._passwords.verify(None, password)
         found, _ = outcome = await asyncio.gather(
-            self._directory.sign_in(name, password), padding, return_exceptions=True
+            self._directory.sign_in(name, password), self._passwords.verify(None, password), return_exceptions=True
         )
         for fault in outcome:
             if isinstance(fault, BaseException):
                 raise fault
         assert isinstance(found, Entry)
-        return await self._admit(found)
+        if found.name in self._reserved:
+            log.warning("the directory has a user %s, a name that is this server's own: refused", found.name)
+            raise Unauthenticated("invalid credentials")
+        return await self._users.admit(found.name, found.groups)
 
     async def renew(self, refresh: str, client: str = "") -> TokenPair:
         """Exchange a refresh token for a new pair; a user of the directory must still be there, else all theirs ends.
 
         Unauthenticated, or Unavailable if the directory does not answer: then the token is as good as it was.
         """
-        name = await self._tokens.user_of(refresh)
-        if self._directory is not None and name is not None and not await self._users.has_password(name):
-            found = await self._directory.find(name)
-            if found is None:
-                await self._users.revoke(name)
-                log.warning("%s is no longer in the directory: every token of theirs has ended", name)
+        user = await self._tokens.user_of(refresh)
+        if user is not None:
+            is_gone = user["password_hash"] is None and not await self._look_up(user["name"])
+            if is_gone or not self._users.may_come(user):
                 raise Unauthenticated("invalid or expired refresh token")
-            await self._admit(found)
         return await self._tokens.renew(refresh, client)
 
-    async def _admit(self, found: Entry) -> Principal:
-        if found.name in self._reserved:
-            log.warning("the directory has a user %s, a name that is this server's own: refused", found.name)
-            raise Unauthenticated("invalid credentials")
-        return await self._users.admit(found.name, found.groups)
+    async def look_up_all(self) -> None:
+        """Do what a renewal does for every user of the directory who holds tokens: personal ones are not renewed."""
+        for name in await self._users.vouched():
+            try:
+                with suppress(Unauthenticated):  # of this server since a moment ago
+                    await self._look_up(name)
+            except (Throttled, Unavailable) as fault:  # later, then
+                log.warning("the users of the directory could not be looked up: %s", fault.message)
+                return
+
+    def watch(self, seconds: float) -> None:
+        """From now on look them up every so many seconds, until `close`."""
+        if self._directory is not None:
+            self._watching = asyncio.get_running_loop().create_task(self._watch(seconds))
+
+    async def close(self) -> None:
+        """Look nobody up any more."""
+        if self._watching is not None:
+            self._watching.cancel()
+            await asyncio.wait([self._watching])
+
+    async def _watch(self, seconds: float) -> None:
+        while True:
+            await asyncio.sleep(seconds)
+            try:
+                await self.look_up_all()
+            except Exception:
+                log.exception("the users of the directory could not be looked up")
+
+    async def _look_up(self, name: str) -> bool:
+        """Whether the directory still has a user, whose groups are then as there; without one every token ends."""
+        if self._directory is None:
+            return True
+        found = await self._directory.find(name)
+        if found is None:
+            await self._users.revoke(name)
+            log.warning("%s is no longer in the directory: every token of theirs has ended", name)
+            return False
+        await self._users.admit(name, found.groups)  # as they are known here, however the directory spells it now
+        return True

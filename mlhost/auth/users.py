@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import sqlite3
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from time import time
 
@@ -30,6 +30,12 @@ GIVEN = "select group_concat(distinct role) from users"  # the roles that anybod
 FIND = f"""
 select name, password_hash, role, groups, ({GIVEN}) as given from users where name = ?
 """  # noqa: S608
+VOUCHED = """
+select name from users where password_hash is null and (
+    exists (select 1 from grants where grants.user = users.name)
+    or exists (select 1 from personal_tokens where personal_tokens.user = users.name)
+) order by name
+"""
 EVERYBODY = f"select role, groups, ({GIVEN}) as given from users"  # noqa: S608
 
 
@@ -46,10 +52,20 @@ class User:
 class Users:
     """The users of one server."""
 
-    def __init__(self, store: Store, passwords: Passwords, group_roles: GroupRoles | None = None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        passwords: Passwords,
+        group_roles: GroupRoles | None = None,
+        *,
+        shut_out: Collection[str] = (),
+        takes_vouched: bool = True,
+    ) -> None:
         self._store = store
         self._passwords = passwords
         self._group_roles = group_roles or GroupRoles()
+        self._shut_out = shut_out  # names that do not come in
+        self._takes_vouched = takes_vouched  # whether there is a directory that can vouch for those without a password
         self.changes = 0  # how often anything about users was changed; what was checked before then no longer holds
 
     async def sign_in(self, name: str, password: str) -> Principal:
@@ -57,12 +73,22 @@ class Users:
         row = await self._store.read_one(FIND, (name,))
         if not await self._passwords.verify(row["password_hash"] if row else None, password) or row is None:
             raise Unauthenticated("invalid credentials")
+        if not self.may_come(row):
+            raise Unauthenticated(f"{name} does not sign in here: users are those of a directory (auth.keep_admin).")
         return Principal(name, self.role(row))
+
+    def may_come(self, row: sqlite3.Row) -> bool:
+        """Whether a user as in `FIND` is let in at all; what they were given before counts again when they are."""
+        return row["name"] not in self._shut_out and (self._takes_vouched or row["password_hash"] is not None)
 
     async def has_password(self, name: str) -> bool:
         """Whether there is such a user and their password is kept here, not in a directory."""
         row = await self._store.read_one("select 1 from users where name = ? and password_hash is not null", (name,))
         return row is not None
+
+    async def vouched(self) -> Sequence[str]:
+        """The names of those without a password who hold tokens."""
+        return [row["name"] for row in await self._store.read(VOUCHED)]
 
     async def admit(self, name: str, groups: Collection[str]) -> Principal:
         """The principal of a user whom a directory vouches for, with the groups they have there now.

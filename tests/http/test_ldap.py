@@ -16,7 +16,7 @@ import pytest
 from mlhost.auth.principal import Role
 from mlhost.config import load
 from mlhost.doctor import examine
-from mlhost.errors import Invalid
+from mlhost.errors import Invalid, Unauthenticated
 from mlhost.host import ADMIN, Host, ensure_admin, open_host
 from mlhost.http.server import serve
 from mlhost.store.folder import DataFolder
@@ -61,6 +61,15 @@ async def url(host: Host) -> AsyncIterator[str]:
 async def as_user(url: str, name: str, password: str = PASSWORD) -> AsyncIterator[Api]:
     async with aiohttp.ClientSession(url) as http:
         yield await Api(http).login(name, password)
+
+
+@asynccontextmanager
+async def reopened(folder: Path, **sections: dict[str, Any]) -> AsyncIterator[Host]:
+    """A host of its own to which nobody gives an admin."""
+    config = config_for_tests(runtime={"preload": ()}, **sections)
+    with DataFolder.open(folder) as data:
+        async with open_host(config, data, cheap_passwords()) as host:
+            yield host
 
 
 async def granted(api: Api, expect: int = 200, **fields: str) -> Any:
@@ -165,6 +174,27 @@ async def test_who_is_gone_from_the_directory_loses_every_token_when_one_is_rene
     assert "gus is no longer in the directory" in caplog.text
 
 
+async def test_from_time_to_time_all_who_hold_tokens_are_looked_up(
+    host: Host, directory: Slapd, tmp_path: Path
+) -> None:
+    for name in ("hal", "ida"):
+        await asyncio.to_thread(directory.add, name, "data-science")
+        await host.personal.create(await host.doors.sign_in(name, PASSWORD), "ci", "all", 1)
+    await asyncio.to_thread(directory.remove, "hal")
+    await asyncio.to_thread(directory.move, "ida", "data-science", "staff")
+    assert {"hal", "ida"} <= set(await host.users.vouched())
+    await host.doors.look_up_all()
+    assert "hal" not in await host.users.vouched()
+    assert (await host.users.get("ida")).groups == ("staff",)
+    ldap = asdict(directory.settings(look_up_seconds=0.05))
+    async with reopened(tmp_path, ldap=ldap) as other:
+        await other.tokens.issue(await other.doors.sign_in("ida", PASSWORD))
+        await asyncio.to_thread(directory.remove, "ida")
+        async with asyncio.timeout(5):
+            while await other.users.vouched():
+                await asyncio.sleep(0.02)
+
+
 # --- admin ---------------------------------------------------------------------------------------------------------
 
 
@@ -172,31 +202,49 @@ async def test_the_local_admin_does_not_sign_in_nor_one_of_the_directory_in_its_
     host: Host, anonymous: Api, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert (await ensure_admin(host, PASSWORD)).is_shut_out
-    answer = await anonymous("POST", "/login", 401, {"username": "admin", "password": PASSWORD})
-    assert "auth.keep_admin" in answer["message"]
-    await anonymous("POST", "/login", 401, {"username": "ADMIN", "password": PASSWORD})
+    for name in ("admin", "ADMIN"):  # the directory has one by that name
+        await anonymous("POST", "/login", 401, {"username": name, "password": PASSWORD})
     assert "a name that is this server's own" in caplog.text
     assert ADMIN not in [user.name for user in await host.users.list()]
 
 
-async def test_what_admin_had_ends_when_a_directory_is_set_unless_it_is_kept(
+async def test_admin_and_its_tokens_are_let_in_without_a_directory_or_where_it_is_kept(
     directory: Slapd, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with host_of_its_own(tmp_path / "data") as host:
-        access = (await host.tokens.issue(await host.doors.sign_in(ADMIN, PASSWORD))).access
     ldap = asdict(directory.settings())
-    kept = config_for_tests(ldap=ldap, auth={"keep_admin": True}, runtime={"preload": ()})
-    shut = config_for_tests(ldap=ldap, runtime={"preload": ()})
-    with DataFolder.open(tmp_path / "data") as folder:
-        async with open_host(kept, folder, cheap_passwords()) as host:
-            assert (await host.doors.sign_in(ADMIN, PASSWORD)).role is Role.OWNER
-            assert (await host.doors.sign_in("bob", PASSWORD)).name == "bob"
-            assert (await host.tokens.check(access)).name == ADMIN
-        assert "admin does not sign in" not in caplog.text
-        async with open_host(shut, folder, cheap_passwords()) as host, serve(host) as url:
-            assert "the local user admin does not sign in, and its tokens have ended" in caplog.text
-            async with aiohttp.ClientSession(url) as http:
-                await Api(http, access)("GET", "/services", 401)
+    async with host_of_its_own(tmp_path) as host:
+        who = await host.doors.sign_in(ADMIN, PASSWORD)
+        first, second = await host.tokens.issue(who), await host.tokens.issue(who)
+        _, personal = await host.personal.create(who, "ci", "all", 1)
+    async with reopened(tmp_path, ldap=ldap, auth={"keep_admin": True}) as host:
+        assert (await host.doors.sign_in(ADMIN, PASSWORD)).role is Role.OWNER
+        assert (await host.doors.sign_in("bob", PASSWORD)).name == "bob"
+        assert (await host.tokens.check(first.access)).name == ADMIN
+    assert "is not let in" not in caplog.text
+    async with reopened(tmp_path, ldap=ldap) as host, serve(host) as url, aiohttp.ClientSession(url) as http:
+        assert "the local admin is not let in, nor are its tokens" in caplog.text
+        for token in (first.access, personal):
+            await Api(http, token)("GET", "/services", 401)
+        await Api(http)("POST", "/login/refreshToken", 401, {"refreshToken": first.refresh})
+        answer = await Api(http)("POST", "/login", 401, {"username": ADMIN, "password": PASSWORD})
+        assert "auth.keep_admin" in answer["message"]
+        assert [await host.tokens.describe(token) for token in (first.access, first.refresh)] == [None, None]
+    async with reopened(tmp_path) as host:
+        assert (await host.tokens.check(first.access)).name == (await host.personal.check(personal)).name == ADMIN
+        await host.doors.renew(second.refresh)
+
+
+async def test_users_of_a_directory_are_not_let_in_while_there_is_none(directory: Slapd, tmp_path: Path) -> None:
+    ldap = asdict(directory.settings())
+    async with reopened(tmp_path, ldap=ldap) as host:
+        pair = await host.tokens.issue(await host.doors.sign_in("bob", PASSWORD))
+    async with reopened(tmp_path) as host:
+        with pytest.raises(Unauthenticated, match="bob is not let in any more"):
+            await host.tokens.check(pair.access)
+        with pytest.raises(Unauthenticated):
+            await host.doors.renew(pair.refresh)
+    async with reopened(tmp_path, ldap=ldap) as host:
+        assert (await host.tokens.check(pair.access)).name == "bob"
 
 
 async def test_the_doctor_asks_the_directory_and_tells_of_admin(directory: Slapd, tmp_path: Path) -> None:
