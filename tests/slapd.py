@@ -23,6 +23,7 @@ QUERY_USER = f"cn=mlhost,ou=services,{SUFFIX}"
 QUERY_PASSWORD = "the query user's own"
 ROOT_DN, ROOT_PASSWORD = f"cn=root,{SUFFIX}", "root of the directory"
 STARTS_SECONDS = 10.0
+ENABLED, DISABLED = 0x200, 0x2  # of userAccountControl
 
 # Empty passwords bind as nobody, as in many a directory; only the query user may search.
 CONFIG = """
@@ -30,6 +31,11 @@ include {folder}/etc/ldap/schema/core.schema
 include {folder}/etc/ldap/schema/cosine.schema
 include {folder}/etc/ldap/schema/inetorgperson.schema
 include {folder}/etc/ldap/schema/nis.schema
+attributetype ( 1.2.840.113556.1.4.221 NAME 'sAMAccountName' SINGLE-VALUE
+  EQUALITY caseIgnoreMatch SUBSTR caseIgnoreSubstringsMatch SYNTAX 1.3.6.1.4.1.1466.115.121.1.15 )
+attributetype ( 1.2.840.113556.1.4.8 NAME 'userAccountControl' SINGLE-VALUE
+  EQUALITY integerMatch SYNTAX 1.3.6.1.4.1.1466.115.121.1.27 )
+objectclass ( 1.2.840.113556.1.5.9 NAME 'user' SUP top AUXILIARY MUST ( sAMAccountName $ userAccountControl ) )
 modulepath {folder}/usr/lib/ldap
 moduleload back_mdb
 moduleload memberof
@@ -107,6 +113,12 @@ class Slapd:
             _add_user(connection, user, below)
             for group in groups:
                 connection.modify(f"cn={group},{GROUPS}", {"member": [(ldap3.MODIFY_ADD, [dn(user)])]})
+
+    def disable(self, user: str, *, is_disabled: bool = True) -> None:
+        """Disable an account as Active Directory does, or enable it again."""
+        control = ENABLED | DISABLED if is_disabled else ENABLED
+        with self.administered() as connection:
+            connection.modify(dn(user), {"userAccountControl": [(ldap3.MODIFY_REPLACE, [control])]})
 
     def remove(self, user: str) -> None:
         """The user is gone."""
@@ -188,4 +200,5 @@ def _fill(slapd: Slapd) -> None:
 
 def _add_user(connection: ldap3.Connection, user: str, below: str) -> None:
     about = {"cn": user, "sn": user, "mail": f"{user}@example.org", "userPassword": PASSWORD}
-    connection.add(dn(user, below), "inetOrgPerson", about)
+    of_microsoft = {"sAMAccountName": f"{user}@example", "userAccountControl": ENABLED}
+    connection.add(dn(user, below), ["inetOrgPerson", "user"], about | of_microsoft)

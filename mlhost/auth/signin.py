@@ -88,9 +88,10 @@ class Doors:
         """
         user = await self._tokens.user_of(refresh)
         if user is not None:
-            is_gone = user["password_hash"] is None and not await self._look_up(user["name"])
-            if is_gone or not self._users.may_come(user):
+            if not self._users.may_come(user):
                 raise Unauthenticated("invalid or expired refresh token")
+            if user["password_hash"] is None:
+                await self._look_up(user["name"])
         return await self._tokens.renew(refresh, client)
 
     async def look_up_all(self) -> None:
@@ -122,14 +123,13 @@ class Doors:
             except Exception:
                 log.exception("the users of the directory could not be looked up")
 
-    async def _look_up(self, name: str) -> bool:
-        """Whether the directory still has a user, whose groups are then as there; without one every token ends."""
+    async def _look_up(self, name: str) -> None:
+        """The groups of a user are then as in the directory; of one who is no longer there every token has ended."""
         if self._directory is None:
-            return True
+            return
         found = await self._directory.find(name)
         if found is None:
             await self._users.revoke(name)
             log.warning("%s is no longer in the directory: every token of theirs has ended", name)
-            return False
-        await self._users.admit(name, found.groups)  # as they are known here, however the directory spells it now
-        return True
+        else:
+            await self._users.admit(name, found.groups)  # as they are known here, however it is spelled there now

@@ -2,8 +2,10 @@
 
 import asyncio
 import logging
+import re
 import socket
 import time
+import tomllib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,7 +17,7 @@ from mlhost.auth.signin import Entry
 from mlhost.config import Ldap
 from mlhost.errors import Invalid, Unauthenticated, Unavailable
 from mlhost.http.tls import self_signed
-from tests.parts import PASSWORD
+from tests.parts import PASSWORD, ROOT
 from tests.slapd import GROUPS, QUERY_PASSWORD, Slapd, dn, free_ports
 
 
@@ -24,6 +26,16 @@ async def opened(settings: Ldap) -> AsyncIterator[LdapDirectory]:
     directory = LdapDirectory(settings)
     yield directory
     directory.close()
+
+
+def active_directory() -> dict[str, object]:
+    """The README's settings for Active Directory, but for its address and a rule that only Microsoft's server knows."""
+    readme = (ROOT / "README.md").read_text("utf-8")
+    [text] = re.findall(r"```toml\n(\[ldap\]\n[^`]*sAMAccountName[^`]*)```", readme)
+    rule = ":1.2.840.113556.1.4.1941:"
+    assert rule in text
+    given = tomllib.loads(text.replace(rule, ""))["ldap"]
+    return {name: value for name, value in given.items() if name not in ("url", "query_password_file")}
 
 
 async def test_a_right_password_lets_in_and_brings_the_groups(directory: Slapd) -> None:
@@ -54,6 +66,14 @@ async def test_wrong_credentials_and_names_made_to_be_filters_let_nobody_in(
             await ldap.sign_in(name, password)
 
 
+@pytest.mark.parametrize("password", ["", " ", "\t\r\n", "\u2003", "\0", f"\0{PASSWORD}", "\ud800", "x" * 1025])
+async def test_a_password_that_might_count_as_none_is_not_even_sent(directory: Slapd, password: str) -> None:
+    [port] = free_ports(1)
+    async with opened(directory.settings(url=f"ldaps://127.0.0.1:{port}")) as ldap:
+        with pytest.raises(Unauthenticated):  # who asks the directory finds that there is none
+            await ldap.sign_in("amy", password)
+
+
 def test_the_directory_itself_would_let_an_empty_password_in(directory: Slapd) -> None:
     """Else the refusal above would prove nothing."""
     name = dn("amy").encode()
@@ -78,6 +98,20 @@ async def test_the_name_is_the_one_in_the_directory_however_it_was_typed(directo
             assert (await ldap.sign_in(typed, PASSWORD)).name == "amy"
         assert await ldap.find("amy") == Entry("amy", ("data-science", "mlhost-owners", "staff"))
         assert await ldap.find("amy@example.org") is None
+
+
+async def test_an_account_that_active_directory_has_disabled_is_not_let_in_nor_found(directory: Slapd) -> None:
+    """With the README's filter, and attributes as there."""
+    async with opened(directory.settings(**active_directory())) as ldap:
+        assert await ldap.sign_in("amy@EXAMPLE", PASSWORD) == Entry(
+            "amy@example", ("data-science", "mlhost-owners", "staff")
+        )
+        assert (await ldap.find("amy@example")) is not None
+        await asyncio.to_thread(directory.disable, "amy")
+        with pytest.raises(Unauthenticated):
+            await ldap.sign_in("amy@example", PASSWORD)
+        assert await ldap.find("amy@example") is None
+        await asyncio.to_thread(directory.disable, "amy", is_disabled=False)
 
 
 async def test_a_name_that_two_have_lets_neither_in(directory: Slapd, caplog: pytest.LogCaptureFixture) -> None:

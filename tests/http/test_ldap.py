@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import re
+import sys
 import tomllib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -21,7 +22,7 @@ from mlhost.host import ADMIN, Host, ensure_admin, open_host
 from mlhost.http.server import serve
 from mlhost.store.folder import DataFolder
 from tests.parts import PASSWORD, ROOT, Api, cheap_passwords, config_for_tests, host_of_its_own
-from tests.slapd import GROUPS, Slapd, free_ports
+from tests.slapd import Slapd, free_ports
 
 README = (ROOT / "README.md").read_text("utf-8")
 
@@ -290,16 +291,8 @@ async def test_a_directory_that_is_down_is_503_and_costs_nobody_anything(
 async def test_a_missing_package_stops_the_start_by_name(
     directory: Slapd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "ldap3", None)
-    monkeypatch.delitem(__import__("sys").modules, "mlhost.auth.ldap", raising=False)
+    monkeypatch.setitem(sys.modules, "ldap3", None)
+    monkeypatch.delitem(sys.modules, "mlhost.auth.ldap", raising=False)
     with pytest.raises(Invalid, match=r"pip install 'mlhost\[ldap\]'"):
         async with host_of_its_own(tmp_path / "data", ldap=asdict(directory.settings())):
             pytest.fail("it must not start")
-
-
-def test_the_settings_for_active_directory_in_the_readme_are_settings(tmp_path: Path) -> None:
-    [text] = re.findall(r"```toml\n(\[ldap\]\n[^`]*sAMAccountName[^`]*)```", README)
-    file = tmp_path / "mlhost.toml"
-    file.write_text(text, "utf-8")
-    assert load(file, {}, {}).config.ldap.user_attribute == "sAMAccountName"
-    assert GROUPS
