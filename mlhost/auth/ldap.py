@@ -269,7 +269,7 @@ def _address(settings: Ldap) -> _Address:
         port = 0
     if not port or not parts.hostname or parts.path not in ("", "/") or parts.query or parts.username is not None:
         raise Invalid(
-            f"ldap.url = {settings.url!r}: ldaps://HOST or ldap://HOST, with :PORT if it is not the usual one.",
+            "ldap.url is ldaps://HOST or ldap://HOST, with :PORT if it is not the usual one, and nothing else.",
             field="ldap.url",
         )
     address = _Address(parts.hostname, port, parts.scheme == "ldaps")

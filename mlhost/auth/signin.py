@@ -44,7 +44,7 @@ class Directory(Protocol):
 
 
 class Doors:
-    """All of them; `reserved` are names that no directory gives."""
+    """All of them; `reserved` are names that no directory gives, in whatever capitals."""
 
     def __init__(
         self,
@@ -65,7 +65,8 @@ class Doors:
     async def sign_in(self, name: str, password: str) -> Principal:
         """The principal behind a name and password; Unauthenticated, or Unavailable if the directory does not answer.
 
-        A wrong name takes as long as a right one: who is looked for in the directory has a hash computed meanwhile.
+        A wrong name takes as long as a right one, as long as the directory answers sooner than a hash is computed: who
+        is looked for there has one computed meanwhile.
         """
         if self._directory is None or name in self._reserved or await self._users.has_password(name):
             return await self._users.sign_in(name, password)
@@ -76,7 +77,7 @@ class Doors:
             if isinstance(fault, BaseException):
                 raise fault
         assert isinstance(found, Entry)
-        if found.name in self._reserved:
+        if found.name.casefold() in self._reserved:
             log.warning("the directory has a user %s, a name that is this server's own: refused", found.name)
             raise Unauthenticated("invalid credentials")
         return await self._users.admit(found.name, found.groups)

@@ -226,9 +226,10 @@ async def test_a_directory_that_never_answers_holds_up_nobody_but_who_asks_it(di
 async def test_settings_that_do_not_hold_stop_the_start(
     directory: Slapd, changes: dict[str, object], words: str
 ) -> None:
-    with pytest.raises(Invalid, match=r"(?s).*") as refused:
+    with pytest.raises(Invalid) as refused:
         LdapDirectory(directory.settings(**changes))
     assert words in refused.value.message
+    assert "secret" not in refused.value.message
 
 
 async def test_a_plain_connection_to_another_machine_is_for_who_says_so(directory: Slapd) -> None:
