@@ -102,7 +102,14 @@ async def open_host(config: Config, folder: DataFolder, passwords: Passwords | N
         )
         tokens = await _load_tokens(config, folder, store, users, audit)
         personal = PersonalTokens(store, users, tokens.known)
-        doors = Doors(users, tokens, passwords, open_directory(stack, config), reserved=(ADMIN,))
+        doors = Doors(
+            users,
+            tokens,
+            passwords,
+            open_directory(stack, config),
+            reserved=(ADMIN,),
+            on_gone=lambda name: audit.write(name, "gone from the directory", {}),
+        )
         stack.push_async_callback(doors.close)
         doors.watch(config.ldap.look_up_seconds)
 

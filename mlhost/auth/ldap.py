@@ -25,6 +25,7 @@ from ldap3.operation.search import parse_filter
 from ldap3.utils.conv import escape_filter_chars
 from ldap3.utils.dn import parse_dn
 
+from mlhost.auth.passwords import MAX_BYTES
 from mlhost.auth.signin import Entry
 from mlhost.auth.threads import Threads
 from mlhost.config import Ldap
@@ -79,7 +80,7 @@ class LdapDirectory:
         """The user behind a name and password; Unauthenticated if there is not exactly one, Unavailable."""
         # Without a password a bind is one as nobody, which succeeds (RFC 4513 section 5.1.2). Some servers see none
         # where it begins with a NUL.
-        if not password.strip() or "\0" in password or not _is_sound(name) or not _is_sound(password, 1024):
+        if not password.strip() or "\0" in password or not _is_sound(name) or not _is_sound(password, MAX_BYTES):
             raise Unauthenticated("invalid credentials")
         filter_ = _filled(self._settings.search_filter, user=name)
         found = await self._asked(partial(self._sign_in, filter_, password.encode()))
@@ -97,7 +98,7 @@ class LdapDirectory:
 
     async def check(self) -> None:
         """Unavailable if it does not answer, or not to `ldap.query_user`."""
-        await self.find("")
+        await self.find("-")
 
     def close(self) -> None:
         """Ask no more."""
@@ -118,6 +119,7 @@ class LdapDirectory:
             found = self._search(connection, filter_)
             if found is None:
                 return None
+            self._check_tls(connection)
             connection.rebind(found.dn, password, ldap3.SIMPLE, read_server_info=False)
             if connection.result["result"] in REFUSALS:
                 return None
@@ -155,6 +157,7 @@ class LdapDirectory:
                 connection.open(read_server_info=False)
                 if settings.start_tls and not address.is_tls:
                     connection.start_tls(read_server_info=False)
+                self._check_tls(connection)
                 connection.bind(read_server_info=False)
                 if connection.result["result"] in REFUSALS:
                     raise self._unavailable("refuses ldap.query_user: look at it and at ldap.query_password_file")
@@ -167,7 +170,8 @@ class LdapDirectory:
         """The one user that fits; None if there is none, or more than one."""
         attribute = self._settings.user_attribute
         hits = self._hits(connection, self._settings.search_base, filter_, [attribute, "memberOf"], at_most=2)
-        if len(hits) != 1:
+        are_all = connection.result["result"] == ldap3.core.results.RESULT_SUCCESS
+        if len(hits) != 1 or not are_all:
             if hits:
                 log.warning("ldap.search_filter finds more than one user for one name, so none is signed in")
             return None
@@ -205,6 +209,12 @@ class LdapDirectory:
             if len(parts) > len(below) and parts[len(parts) - len(below) :] == below:
                 plain.add(_unescaped(parse_dn(group)[0][1]))
         return tuple(sorted(plain))
+
+    def _check_tls(self, connection: ldap3.Connection) -> None:
+        """Before a password is sent: ldap3 opens a closed connection again, then without StartTLS."""
+        wants_tls = self._settings.start_tls and not self._address.is_tls
+        if connection.closed or (wants_tls and not connection.tls_started):
+            raise ConnectionError("the connection was closed, or StartTLS did not take place")
 
     def _check(self, connection: ldap3.Connection, complaint: str) -> None:
         """Unavailable unless the last answer was a success."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
@@ -54,12 +54,14 @@ class Doors:
         directory: Directory | None = None,
         *,
         reserved: Collection[str] = (),
+        on_gone: Callable[[str], None] | None = None,
     ) -> None:
         self._users = users
         self._tokens = tokens
         self._passwords = passwords
         self._directory = directory
         self._reserved = reserved
+        self._on_gone = on_gone  # told the name of a user who is no longer in the directory
         self._watching: asyncio.Task[None] | None = None
 
     async def sign_in(self, name: str, password: str) -> Principal:
@@ -131,6 +133,8 @@ class Doors:
         found = await self._directory.find(name)
         if found is None:
             await self._users.revoke(name)
+            if self._on_gone is not None:
+                self._on_gone(name)
             log.warning("%s is no longer in the directory: every token of theirs has ended", name)
         else:
             await self._users.admit(name, found.groups)  # as they are known here, however it is spelled there now

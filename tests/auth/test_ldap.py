@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import ldap3
 import pytest
 
 from mlhost.auth.ldap import LdapDirectory
@@ -150,6 +151,18 @@ async def test_start_tls_and_plain_connections_to_this_machine_do_as_well(direct
     for settings in (directory.settings(url=plain), directory.settings(url=plain, start_tls=False)):
         async with opened(settings) as ldap:
             assert (await ldap.sign_in("bob", PASSWORD)).name == "bob"
+
+
+async def test_no_password_is_sent_where_start_tls_was_lost_on_the_way(
+    directory: Slapd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent = []
+    monkeypatch.setattr(ldap3.Connection, "bind", lambda connection, **_: sent.append(connection.user))
+    monkeypatch.setattr(ldap3.Connection, "start_tls", lambda connection, **_: False)
+    async with opened(directory.settings(url=f"ldap://127.0.0.1:{directory.port}")) as ldap:
+        with pytest.raises(Unavailable, match=r"ldap\.start_tls"):
+            await ldap.sign_in("amy", PASSWORD)
+    assert not sent
 
 
 async def test_a_certificate_that_does_not_hold_is_refused(directory: Slapd, tmp_path: Path) -> None:

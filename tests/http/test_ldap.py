@@ -14,6 +14,7 @@ from typing import Any
 import aiohttp
 import pytest
 
+from mlhost import audit
 from mlhost.auth.principal import Role
 from mlhost.config import load
 from mlhost.doctor import examine
@@ -161,7 +162,7 @@ async def test_a_demotion_in_the_directory_counts_when_its_user_renews_or_signs_
 
 
 async def test_who_is_gone_from_the_directory_loses_every_token_when_one_is_renewed(
-    url: str, directory: Slapd, caplog: pytest.LogCaptureFixture
+    url: str, host: Host, directory: Slapd, caplog: pytest.LogCaptureFixture
 ) -> None:
     await asyncio.to_thread(directory.add, "gus", "staff")
     async with as_user(url, "gus") as gus, as_user(url, "gus") as other:
@@ -173,6 +174,8 @@ async def test_who_is_gone_from_the_directory_loses_every_token_when_one_is_rene
             await gus("GET", "/services", 401)
         await granted(other, 400, grant_type="refresh_token", refresh_token=other.refresh)
     assert "gus is no longer in the directory" in caplog.text
+    [told] = [line for line in audit.lines(host.folder.path) if "gone from the directory" in line]
+    assert audit.is_about(told, "gus")
 
 
 async def test_from_time_to_time_all_who_hold_tokens_are_looked_up(
