@@ -66,7 +66,13 @@ async def create(request: web.Request) -> web.Response:
 
 @routes.patch(
     "/users/{user}",
-    tells=Operation("updateUser", takes=UpdateUserRequest, gives={200: UserResponse}, refuses=(NotFound,), note=ADDED),
+    tells=Operation(
+        "updateUser",
+        takes=UpdateUserRequest,
+        gives={200: UserResponse},
+        refuses=(NotFound, Conflict),
+        note=f"{ADDED} The last Owner stays one.",
+    ),
 )
 async def update(request: web.Request) -> web.Response:
     """Change a user's password, role or groups."""
