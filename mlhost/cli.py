@@ -21,11 +21,12 @@ import platformdirs
 
 from mlhost import __version__, audit, codegen, demo, doctor, logs, remote
 from mlhost.auth.passwords import Passwords
-from mlhost.auth.users import Users, role_of, title_of
+from mlhost.auth.users import role_of, title_of
 from mlhost.codegen.document import fetch
 from mlhost.config import SETTINGS, Config, Loaded, load, toml_value
 from mlhost.errors import Conflict, Invalid, MlhostError, NotFound
-from mlhost.host import Admin, Host, ensure_admin, group_roles, open_host
+from mlhost.host import Admin, Host, ensure_admin, open_host, users_of
+from mlhost.http.explain import explain
 from mlhost.http.server import serve as serve_http
 from mlhost.http.tls import Certificate, self_signed, write_pair
 from mlhost.store import Store
@@ -261,6 +262,30 @@ def user_revoke(name: str, where: Where) -> None:
     click.echo(f"Every token of {name} has ended.")
 
 
+@main.group()
+def auth() -> None:
+    """Who may do what."""
+
+
+@auth.command("explain")
+@click.argument("name", metavar="USER")
+@click.argument("method")
+@click.argument("path")
+@where_options
+def auth_explain(name: str, method: str, path: str, where: Where) -> None:
+    """Print the rule that decides whether USER may ask METHOD PATH: mlhost auth explain carol POST /services/iris/1.0
+
+    Ends with 0 if they may, with 1 if not.
+    """
+    everybody = {each.name: each for each in _with_users(where, lambda users: users.list())}
+    with _errors_in_words():
+        if name not in everybody:
+            raise NotFound(f"There is no user {name!r}.")
+        verdict = explain(name, everybody[name].standing, method, path)
+    click.echo("\n".join(verdict.lines))
+    sys.exit(0 if verdict.may else 1)
+
+
 def _with_users(where: Where, verb: Callable[[remote.Register], Coroutine[Any, Any, Result]]) -> Result:
     async def at_rest(folder: DataFolder, config: Config) -> Result:
         async with AsyncExitStack() as stack:
@@ -268,7 +293,7 @@ def _with_users(where: Where, verb: Callable[[remote.Register], Coroutine[Any, A
             stack.push_async_callback(store.close)
             passwords = Passwords()
             stack.callback(passwords.close)
-            return await verb(Users(store, passwords, group_roles(config)))
+            return await verb(users_of(store, passwords, config))
 
     async def running(url: str, password: str) -> Result:
         async with remote.signed_in(url, where.asker, password) as server:
@@ -293,7 +318,7 @@ def _with_users(where: Where, verb: Callable[[remote.Register], Coroutine[Any, A
 def _tell_audit(folder: DataFolder, config: Config) -> None:
     """That a command has changed something; what only lists changes nothing."""
     context = click.get_current_context()
-    if context.info_name == "list":
+    if context.info_name in ("list", "explain"):
         return
     about = {key: value for key, value in context.params.items() if key in ("name", "role", "groups")}
     with audit.Audit.open(folder.path, config.audit) as trail:

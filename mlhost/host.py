@@ -93,13 +93,7 @@ async def open_host(config: Config, folder: DataFolder, passwords: Passwords | N
                 "(auth.keep_admin = true lets it in).",
                 ADMIN,
             )
-        users = Users(
-            store,
-            passwords,
-            group_roles(config),
-            shut_out=(ADMIN,) if config.shuts_admin_out else (),
-            takes_vouched=config.has_directory,
-        )
+        users = users_of(store, passwords, config)
         tokens = await _load_tokens(config, folder, store, users, audit)
         personal = PersonalTokens(store, users, tokens.known)
         doors = Doors(
@@ -209,10 +203,16 @@ def open_directory(stack: AsyncExitStack | ExitStack, config: Config) -> LdapDir
     return directory
 
 
-def group_roles(config: Config) -> GroupRoles:
-    """The groups that have a role, as set."""
+def users_of(store: Store, passwords: Passwords, config: Config) -> Users:
+    """The users in a store, with the roles and doors that are set."""
     auth = config.auth
-    return GroupRoles(auth.owner_groups, auth.contributor_groups, auth.reader_groups)
+    return Users(
+        store,
+        passwords,
+        GroupRoles(auth.owner_groups, auth.contributor_groups, auth.reader_groups),
+        shut_out=(ADMIN,) if config.shuts_admin_out else (),
+        takes_vouched=config.has_directory,
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ import aiosqlite
 
 from mlhost.auth.passwords import Passwords
 from mlhost.auth.principal import Principal, Role
-from mlhost.auth.roles import GroupRoles
+from mlhost.auth.roles import GroupRoles, Standing
 from mlhost.errors import Conflict, Invalid, NotFound, Unauthenticated
 from mlhost.store import Store
 
@@ -36,7 +36,7 @@ select name from users where password_hash is null and (
     or exists (select 1 from personal_tokens where personal_tokens.user = users.name)
 ) order by name
 """
-EVERYBODY = f"select role, groups, ({GIVEN}) as given from users"  # noqa: S608
+EVERYBODY = f"select name, password_hash, role, groups, created_at, ({GIVEN}) as given from users"  # noqa: S608
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +47,7 @@ class User:
     role: Role | None  # None: not given any, so that groups or the default rule decide
     groups: tuple[str, ...]
     created_at: float  # seconds since the epoch, UTC
+    standing: Standing  # what comes of that
 
 
 class Users:
@@ -116,9 +117,11 @@ class Users:
 
     def role(self, row: sqlite3.Row) -> Role:
         """The role of a user as in `FIND`: what they were given by name or by group, or else by the default rule."""
-        own = None if row["role"] is None else Role.of(row["role"])
+        return self._standing(row).role
+
+    def _standing(self, row: sqlite3.Row) -> Standing:
         given = [Role.of(title) for title in (row["given"] or "").split(",") if title]
-        return self._group_roles.role(own, json.loads(row["groups"]), given)
+        return self._group_roles.standing(_own(row), json.loads(row["groups"]), given)
 
     async def add(self, name: str, password: str, role: Role | None) -> None:
         """Create a user, without a role of their own if it is None; Conflict if the name is taken."""
@@ -135,15 +138,14 @@ class Users:
 
     async def list(self) -> list[User]:
         """All users by name."""
-        rows = await self._store.read("select name, role, groups, created_at from users order by name")
-        return [_from_row(row) for row in rows]
+        return [self._from_row(row) for row in await self._store.read(f"{EVERYBODY} order by name")]
 
     async def get(self, name: str) -> User:
         """One user, or NotFound."""
-        row = await self._store.read_one("select name, role, groups, created_at from users where name = ?", (name,))
+        row = await self._store.read_one(f"{EVERYBODY} where name = ?", (name,))
         if row is None:
             raise NotFound(f"There is no user {name!r}.")
-        return _from_row(row)
+        return self._from_row(row)
 
     async def set_password(self, name: str, password: str) -> None:
         """Change a password; every token given out under the old one ends. A directory's user becomes one of ours."""
@@ -181,6 +183,12 @@ class Users:
             await db.execute("delete from grants where user = ?", (name,))
         self.changes += 1
 
+    def _from_row(self, row: sqlite3.Row) -> User:
+        standing = self._standing(row)
+        if not self.may_come(row):
+            standing = Standing(Role.NONE, "shut out: users are those of a directory (auth.keep_admin, ldap.url)")
+        return User(row["name"], _own(row), tuple(json.loads(row["groups"])), row["created_at"], standing)
+
     async def _has_owner(self, db: aiosqlite.Connection) -> bool:
         return any(self.role(row) is Role.OWNER for row in await db.execute_fetchall(EVERYBODY))
 
@@ -199,9 +207,8 @@ def _title(role: Role | None) -> str | None:
     return None if role is None else role.title
 
 
-def _from_row(row: sqlite3.Row) -> User:
-    role = None if row["role"] is None else Role.of(row["role"])
-    return User(row["name"], role, tuple(json.loads(row["groups"])), row["created_at"])
+def _own(row: sqlite3.Row) -> Role | None:
+    return None if row["role"] is None else Role.of(row["role"])
 
 
 def _can_be_a_name(name: str) -> bool:
