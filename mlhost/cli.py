@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import click
-import platformdirs
 
 from mlhost import __version__, audit, codegen, demo, doctor, logs, remote
 from mlhost.auth.passwords import Passwords
@@ -28,6 +27,7 @@ from mlhost.errors import Conflict, Invalid, MlhostError, NotFound
 from mlhost.host import Admin, Host, ensure_admin, open_host
 from mlhost.http.server import serve as serve_http
 from mlhost.http.tls import Certificate, self_signed, write_pair
+from mlhost.places import data_folder
 from mlhost.store import Store
 from mlhost.store.folder import DataFolder
 
@@ -111,6 +111,7 @@ async def _serve(loaded: Loaded, folder: DataFolder, password: str | None, *, wi
         host = await stack.enter_async_context(open_host(loaded.config, folder))
         admin = await ensure_admin(host, password)
         url = await stack.enter_async_context(serve_http(host, certificate))
+        folder.tell_address(url)
         click.echo(_announcement(host, url, admin))
         if with_demo:
             click.echo(await demo.run(host, url))
@@ -446,7 +447,7 @@ def _run(work: Coroutine[Any, Any, Result]) -> Result:
 
 
 def _data_path(loaded: Loaded) -> Path:
-    return Path(loaded.config.server.data or platformdirs.user_data_dir("mlhost", appauthor=False))
+    return Path(loaded.config.server.data or data_folder())
 
 
 def _existing_folder(data: str | None, config_file: Path | None) -> Path:

@@ -32,6 +32,7 @@ from mlhost.executors.pool import PoolSettings
 from mlhost.executors.process import ProcessExecutor
 from mlhost.executors.refusals import Refusals
 from mlhost.executors.reserve import Reserve
+from mlhost.places import ADMIN, PASSWORD_FILE
 from mlhost.pools import Pools
 from mlhost.services import Services
 from mlhost.sessions import SessionLimits, Sessions
@@ -41,9 +42,6 @@ from mlhost.store.blobs import Blobs
 from mlhost.store.folder import DataFolder
 
 log = logging.getLogger(__name__)
-
-ADMIN = "admin"
-PASSWORD_FILE = "admin-password"  # noqa: S105 - the file's name, in the data folder
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,8 +15,7 @@ import click
 from mlhost.auth.principal import Role
 from mlhost.auth.users import User, role_of, title_of
 from mlhost.http.personal import DEFAULT_DAYS
-
-URL = "http://127.0.0.1:12800"
+from mlhost.places import DEFAULT_URL
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -116,9 +115,9 @@ def login_options(command: Command) -> Command:
     command = click.option("--user", envvar="MLHOST_USER", default="admin", show_default=True, help="Sign in as.")(
         command
     )
-    return click.option("--url", envvar="MLHOST_URL", default=URL, show_default=True, help="Address of the server.")(
-        command
-    )
+    return click.option(
+        "--url", envvar="MLHOST_URL", default=DEFAULT_URL, show_default=True, help="Address of the server."
+    )(command)
 
 
 @click.group()
