@@ -16,7 +16,7 @@ FLOORS = [
     {"names", "places", "config", "logs", "realtime"},
     {"params", "audit"},
     {"runtime", "openapi", "codegen", "compat"},
-    {"executors"},
+    {"executors", "client"},
     {"scoring", "store"},
     {"auth"},
     {"sessions"},
@@ -25,8 +25,8 @@ FLOORS = [
     {"pools", "batches"},
     {"host"},
     {"http"},
-    {"demo", "doctor", "remote"},
-    {"cli"},
+    {"demo", "doctor", "remote", "testing"},
+    {"cli", "pytest_plugin"},
     {"__main__"},
 ]
 FLOOR = {part: number for number, parts in enumerate(FLOORS) for part in parts}

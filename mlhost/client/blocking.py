@@ -1,0 +1,91 @@
+"""Runs steps on the spot, over the standard library's HTTP; any number of threads may share a client."""
+
+from __future__ import annotations
+
+import http.client
+import select
+import threading
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlsplit
+
+from mlhost.client.steps import Alone, Answer, Pause, Request, Steps
+from mlhost.client.transport import Transport, silent
+
+if TYPE_CHECKING:
+    import ssl
+
+Result = TypeVar("Result")
+
+
+class BlockingWire:
+    """The connections of one client, one a thread.
+
+    `timeout_seconds` is the longest silence of the server that is borne; None, the default of `connect`, is any: code
+    may run for an hour.
+    """
+
+    def __init__(self, transport: Transport, tls: ssl.SSLContext | None, timeout_seconds: float | None) -> None:
+        self.transport = transport
+        self._tls = tls
+        self._timeout_seconds = timeout_seconds
+        self._alone = threading.RLock()
+        self._own = threading.local()
+        self._opened: list[http.client.HTTPConnection] = []
+
+    def run(self, steps: Steps[Result]) -> Result:
+        """The result of the steps; what they are interrupted by is thrown into them first, to let them clean up."""
+        do: Callable[[Any], Any] = steps.send
+        given: Any = None
+        while True:
+            try:
+                step = do(given)
+            except StopIteration as end:
+                result: Result = end.value
+                return result
+            try:
+                do, given = steps.send, self._take(step)
+            except BaseException as fault:
+                do, given = steps.throw, fault
+
+    def close(self) -> None:
+        """Close the connections."""
+        while self._opened:
+            self._opened.pop().close()
+
+    def _take(self, step: Request | Pause | Alone) -> Any:
+        if isinstance(step, Request):
+            return self._send(step)
+        if isinstance(step, Pause):
+            return time.sleep(step.seconds)
+        with self._alone:
+            return self.run(step.steps)
+
+    def _send(self, request: Request) -> Answer:
+        connection = self._connection()
+        try:
+            connection.request(request.method, request.path, request.body, dict(request.headers))
+            response = connection.getresponse()
+            headers = {name.lower(): value for name, value in response.getheaders()}
+            return Answer(response.status, headers, response.read())
+        except BaseException as fault:
+            connection.close()  # an answer that was not read would be taken for the next one's
+            if isinstance(fault, OSError | http.client.HTTPException):
+                raise silent(self.transport.url, fault) from fault
+            raise
+
+    def _connection(self) -> http.client.HTTPConnection:
+        connection: http.client.HTTPConnection | None = getattr(self._own, "connection", None)
+        if connection is None:
+            connection = self._own.connection = self._new()
+            self._opened.append(connection)
+        if connection.sock is not None and select.select([connection.sock], [], [], 0)[0]:
+            connection.close()  # the server has closed it meanwhile; the next request opens it again
+        return connection
+
+    def _new(self) -> http.client.HTTPConnection:
+        at = urlsplit(self.transport.url)
+        if at.scheme == "https":
+            return http.client.HTTPSConnection(at.netloc, context=self._tls, timeout=self._timeout_seconds)
+        return http.client.HTTPConnection(at.netloc, timeout=self._timeout_seconds)
