@@ -9,12 +9,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import aiohttp
 
 from mlhost.client.steps import Alone, Answer, Pause, Request, Steps
-from mlhost.client.transport import Transport, silent
+from mlhost.client.transport import CONNECT_SECONDS, Transport, silent
 
 if TYPE_CHECKING:
     import ssl
-
-CONNECT_SECONDS = 10.0
 
 Result = TypeVar("Result")
 

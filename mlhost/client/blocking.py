@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import http.client
-import select
+import selectors
 import threading
 import time
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from mlhost.client.steps import Alone, Answer, Pause, Request, Steps
-from mlhost.client.transport import Transport, silent
+from mlhost.client.transport import CONNECT_SECONDS, Transport, silent
 
 if TYPE_CHECKING:
     import ssl
@@ -63,8 +63,9 @@ class BlockingWire:
             return self.run(step.steps)
 
     def _send(self, request: Request) -> Answer:
-        connection = self._connection()
+        connection = self._own_connection()
         try:
+            self._connect(connection)
             connection.request(request.method, request.path, request.body, dict(request.headers))
             response = connection.getresponse()
             headers = {name.lower(): value for name, value in response.getheaders()}
@@ -75,17 +76,32 @@ class BlockingWire:
                 raise silent(self.transport.url, fault) from fault
             raise
 
-    def _connection(self) -> http.client.HTTPConnection:
+    def _own_connection(self) -> http.client.HTTPConnection:
         connection: http.client.HTTPConnection | None = getattr(self._own, "connection", None)
         if connection is None:
             connection = self._own.connection = self._new()
             self._opened.append(connection)
-        if connection.sock is not None and select.select([connection.sock], [], [], 0)[0]:
-            connection.close()  # the server has closed it meanwhile; the next request opens it again
         return connection
+
+    def _connect(self, connection: http.client.HTTPConnection) -> None:
+        socket = connection.sock
+        if socket is not None and _has_something_to_say(socket):
+            connection.close()  # the server has closed it meanwhile
+            socket = None
+        if socket is None:
+            connection.timeout = CONNECT_SECONDS
+            connection.connect()
+            connection.sock.settimeout(self._timeout_seconds)
 
     def _new(self) -> http.client.HTTPConnection:
         at = urlsplit(self.transport.url)
         if at.scheme == "https":
-            return http.client.HTTPSConnection(at.netloc, context=self._tls, timeout=self._timeout_seconds)
-        return http.client.HTTPConnection(at.netloc, timeout=self._timeout_seconds)
+            return http.client.HTTPSConnection(at.netloc, context=self._tls)
+        return http.client.HTTPConnection(at.netloc)
+
+
+def _has_something_to_say(socket: Any) -> bool:
+    """Whether there is something to read, which between two requests is the end of the connection."""
+    with selectors.DefaultSelector() as selector:  # select(2) knows no descriptors beyond 1023
+        selector.register(socket, selectors.EVENT_READ)
+        return bool(selector.select(0))

@@ -105,6 +105,21 @@ class _Verbs(Generic[AnyService]):
         token: str = yield from self.wire.transport.token()
         return token
 
+    @verb
+    def create_token(self, name: str, scope: str, *, days: int = 90) -> Steps[str]:
+        """A personal access token for a script: scope `all`, `publish`, `consume:NAME` or `consume:NAME/VERSION`.
+
+        The server tells it only now. Forbidden to whoever shows a personal access token: sign in with a password.
+        """
+        asked = {"name": name, "scope": scope, "expiresInDays": days}
+        told: str = (yield from self.wire.transport.ask("POST", "/tokens", asked)).json()["token"]
+        return told
+
+    @verb
+    def revoke_token(self, token: str) -> Steps[None]:
+        """End a token of any kind (RFC 7009); one that does not hold any more has ended already."""
+        yield from self.wire.transport.revoke(token)
+
     def _carried(self, made: Published) -> Steps[str]:
         """A snapshot that holds the pickle and nothing else; as bytes, so that nobody opens it but the service."""
         transport: Transport = self.wire.transport

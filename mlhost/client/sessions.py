@@ -56,11 +56,17 @@ class _Verbs(Generic[AnyService]):
     def run(self, code: str, *, inputs: Mapping[str, Any] | None = None, outputs: Iterable[str] = ()) -> Steps[Run]:
         """Run a block of code in the workspace; `inputs` are bound before it, `outputs` read after it, both as JSON.
 
-        CodeFailed if it raises; its `details["console"]` has what was printed, the traceback included.
+        CodeFailed if it raises; its `details["console"]` has what was printed, the traceback included. Whoever is
+        interrupted or cancelled while it runs interrupts it, and the session stays.
         """
         bound = [{"name": name, "value": value} for name, value in (inputs or {}).items()]
         asked = {"code": code, "inputParameters": bound, "outputParameters": list(outputs)}
-        told = (yield from self._ask("POST", "execute", json=asked)).json()
+        try:
+            told = (yield from self._ask("POST", "execute", json=asked)).json()
+        except BaseException as fault:
+            if not isinstance(fault, Exception):  # KeyboardInterrupt, or asyncio's CancelledError
+                yield from self._ask("POST", "cancel")
+            raise
         if not told["success"]:
             raise CodeFailed(told["errorMessage"], console=told["consoleOutput"])
         values = {each["name"]: each["value"] for each in told["outputParameters"]}

@@ -16,9 +16,12 @@ from mlhost.client.steps import Alone, Answer, Request, Steps
 from mlhost.errors import BY_CODE, MlhostError, Unauthenticated, Unavailable, from_wire
 from mlhost.params.jsontext import render
 
+PROGRAM = "mlhost-cli"  # as which programs of this machine are known to the server's OAuth
+CONNECT_SECONDS = 10.0  # until a server that does not answer at all is given up
 RENEW_SECONDS = 60.0  # before an access token ends, or half of what it lives for
 BEARER = "Authorization"
 JSON = "application/json"
+FORM = "application/x-www-form-urlencoded"
 BYTES = "application/octet-stream"
 
 # What the server calls its errors -> their code; by status what comes from a proxy between.
@@ -100,6 +103,11 @@ class Transport:
             refresh, self._pair = self._pair.refresh, None
             yield Request("DELETE", f"/login/refreshToken?refreshToken={quote(refresh, safe='')}")
 
+    def revoke(self, token: str) -> Steps[None]:
+        """End a token of any kind; whoever has it may."""
+        form = urlencode({"client_id": PROGRAM, "token": token}).encode()
+        checked((yield Request("POST", "/oauth/revoke", form, {"Content-Type": FORM})))
+
     def token(self) -> Steps[str]:
         """A token that is good now; signs in if need be."""
         if self.credentials.token:
@@ -157,8 +165,9 @@ def error_of(answer: Answer) -> MlhostError:
         told = answer.json()
     except MlhostError:
         told = None
-    if isinstance(told, dict) and isinstance(told.get("message"), str):
-        message = told["message"]
+    said = (told.get("message") or told.get("error_description")) if isinstance(told, dict) else None  # OAuth's
+    if isinstance(told, dict) and isinstance(said, str):
+        message = said
         code = _CODES.get(str(told.get("exceptionType")), code)
         if told.get("fields"):
             details["field"] = told["fields"]

@@ -4,6 +4,7 @@ import asyncio
 import json
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,13 @@ from mlhost import errors
 from mlhost.client import connect, connect_async
 from mlhost.client.blocking import BlockingWire
 from mlhost.client.clients import Client
-from mlhost.client.steps import Answer
+from mlhost.client.steps import Answer, Request
 from mlhost.client.transport import Credentials, Transport, error_of
 from mlhost.http.errors import STATUS, answer
+from mlhost.http.tls import self_signed, write_pair
 from mlhost.places import ADDRESS, DEFAULT_URL, LOCK, PASSWORD_FILE, Logins, Saved, local_server
 from mlhost.store.folder import DataFolder
-from mlhost.testing import Server
+from mlhost.testing import Server, serve
 from tests.client.conftest import done
 
 
@@ -57,6 +59,20 @@ def ticking(mlhost_server: Server, clock: Clock) -> Any:
 # --- tokens
 
 
+def renewals(wire: Any, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The paths of the requests for another token, as they are sent."""
+    sent: list[str] = []
+    send = wire._send
+
+    def noted(request: Request) -> Any:
+        if request.path.startswith("/login"):
+            sent.append(request.path)
+        return send(request)
+
+    monkeypatch.setattr(wire, "_send", noted)
+    return sent
+
+
 def test_a_token_is_renewed_before_it_ends(ticking: Client, clock: Clock) -> None:
     first = ticking.bearer()
     clock.now = 3500
@@ -66,24 +82,30 @@ def test_a_token_is_renewed_before_it_ends(ticking: Client, clock: Clock) -> Non
     ticking.status()
 
 
-def test_threads_that_find_it_old_renew_a_token_once(ticking: Client, clock: Clock) -> None:
-    first = ticking.bearer()
+def test_threads_that_find_it_old_renew_a_token_once(
+    ticking: Client, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, sent = ticking.bearer(), renewals(ticking.wire, monkeypatch)
     clock.now = 3541
     with ThreadPoolExecutor(8) as pool:
         tokens = set(pool.map(lambda _: ticking.bearer(), range(32)))
         assert len(tokens) == 1
         assert first not in tokens
+        assert sent == ["/login/refreshToken"]
         assert len(list(pool.map(lambda _: ticking.status(), range(32)))) == 32
 
 
-async def test_tasks_that_find_it_ended_renew_a_token_once(mlhost_server: Server) -> None:
+async def test_tasks_that_find_it_ended_renew_a_token_once(
+    mlhost_server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with mlhost_server.connect_async() as ml:
-        first = await ml.bearer()
+        first, sent = await ml.bearer(), renewals(ml.wire, monkeypatch)
         transport = ml.wire.transport
         assert transport._pair is not None
         transport._pair = type(transport._pair)("ended", transport._pair.refresh, transport._pair.renew_at)
         assert len(await asyncio.gather(*(ml.status() for _ in range(20)))) == 20
         assert await ml.bearer() not in ("ended", first)
+        assert sent == ["/login/refreshToken"]
 
 
 def test_when_the_login_itself_was_ended_the_password_is_used_again(ticking: Client, mlhost_server: Server) -> None:
@@ -178,6 +200,44 @@ def test_a_password_is_not_sent_to_what_listens_where_a_killed_server_did(tmp_pa
         (tmp_path / name).write_text(text)
     assert local_server(tmp_path) is None
     assert local_server(tmp_path / "nothing") is None
+
+
+async def test_a_certificate_of_its_own_making_is_trusted_when_it_is_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cert, key, _ = self_signed((), 1)
+    file, _ = write_pair(tmp_path, (cert, key), replace=False)
+    with serve({"server.tls_cert": str(file), "server.tls_key": str(tmp_path / "tls-key.pem")}) as server:
+        assert server.url.startswith("https://")
+        with pytest.raises(errors.Unavailable, match="certificate verify failed"):
+            server.connect()
+        async with server.connect_async() as ml:
+            with pytest.raises(errors.Unavailable, match="certificate verify failed"):
+                await ml.status()
+        with server.connect(ca=str(file)) as ml:
+            ml.status()
+        monkeypatch.setenv("MLHOST_CA", str(file))
+        async with server.connect_async() as ml:
+            await ml.status()
+    with pytest.raises(errors.Unavailable, match="cannot be read"):
+        connect("https://127.0.0.1:9", ca=str(tmp_path / "nothing"), token="x")
+
+
+async def test_connections_that_the_server_closes_meanwhile_are_opened_again() -> None:
+    with serve({"server.keepalive_seconds": 0.05}) as server, server.connect() as ml:
+        async with server.connect_async() as other:
+            for _ in range(3):
+                ml.status()
+                await other.status()
+                await asyncio.sleep(0.1)
+
+
+def test_a_silence_that_is_longer_than_borne_is_told(mlhost_server: Server) -> None:
+    with mlhost_server.connect(timeout_seconds=0.1) as ml, ml.session() as session:
+        with pytest.raises(errors.Unavailable, match="timed out"):
+            session.run("import time; time.sleep(0.5)")
+        time.sleep(0.5)  # until the session lets go of it
+        assert session.run("print(1)").console == "1\n"
 
 
 # --- errors

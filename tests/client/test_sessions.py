@@ -1,5 +1,8 @@
 """Sessions of the client, blocking and awaited: code, objects, files, snapshots, and what is not opened here."""
 
+import asyncio
+import signal
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -150,3 +153,23 @@ def test_a_client_may_trust_its_server_with_all_objects(mlhost_server: Server) -
     with mlhost_server.connect(trust=True) as ml, ml.session() as session:
         session["x"] = {1, 2}
         assert session["x"] == {1, 2}
+
+
+ENDLESS = "import time\nwhile True: time.sleep(0.01)"
+
+
+def test_ctrl_c_interrupts_the_code_that_runs_and_keeps_the_session(isolated: Server) -> None:
+    with isolated.connect() as ml, ml.session() as session:
+        timer = threading.Timer(0.3, signal.pthread_kill, (threading.main_thread().ident, signal.SIGINT))
+        timer.start()
+        with pytest.raises(KeyboardInterrupt):
+            session.run(ENDLESS)
+        assert session.run("print(1)").console == "1\n"
+
+
+async def test_cancelling_a_task_interrupts_the_code_that_runs_and_keeps_the_session(isolated: Server) -> None:
+    async with isolated.connect_async() as ml, ml.session() as session:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.3):
+                await session.run(ENDLESS)
+        assert (await session.run("print(1)")).console == "1\n"
