@@ -327,6 +327,8 @@ def tls_self_signed(
     click.echo(f"Start the server with it: mlhost serve --tls-cert {paths[0]} --tls-key {paths[1]}")
 
 
+main.add_command(remote.login)
+main.add_command(remote.logout)
 main.add_command(remote.token)
 
 
