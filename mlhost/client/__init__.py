@@ -55,8 +55,9 @@ def connect(
     """A client that is signed in.
 
     Without a URL: MLHOST_URL, else where `mlhost login` was last, else the server of this user that runs on this
-    machine. Without token or password: MLHOST_TOKEN, MLHOST_USER and MLHOST_PASSWORD, else the login that `mlhost
-    login` saved for the URL, else, at this user's own server, the password its first start left in its data folder.
+    machine with its default data folder. Without token or password: MLHOST_TOKEN, MLHOST_USER and MLHOST_PASSWORD, else
+    the login that `mlhost login` saved for the URL, else, at this user's own server, the password its first start left
+    in its data folder.
 
     `ca` is a file of certificates to trust (MLHOST_CA), a server's self-signed one, say. `timeout_seconds` is the
     longest silence of the server that is borne. `trust` opens objects of sessions whatever they are, which lets the

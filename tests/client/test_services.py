@@ -266,6 +266,15 @@ async def test_a_batch_of_mappings_is_a_list_and_tells_which_records_failed(
         await done(service.batch([1]))
 
 
+async def test_without_tqdm_there_is_no_bar(
+    ml: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = await done(ml.publish(above, "plain", "1.0"))
+    monkeypatch.setitem(sys.modules, "tqdm.auto", None)
+    assert await done(service.batch([{"x": 12.0}])) == [{"answer": True}]
+    assert capsys.readouterr().err == ""
+
+
 def test_an_interrupted_batch_is_deleted(mlhost_server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     def slow(x: float) -> float:
         __import__("time").sleep(0.05)
