@@ -10,8 +10,8 @@ import signal
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterator
-from contextlib import AsyncExitStack, contextmanager, suppress
+from collections.abc import Callable, Coroutine
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -430,12 +430,7 @@ def generate(swagger: str, namespace: str, client_name: str, output: Path) -> No
 # --- shared by the commands ----------------------------------------------------------------------------------------
 
 
-@contextmanager
-def _errors_in_words() -> Iterator[None]:
-    try:
-        yield
-    except MlhostError as error:
-        raise click.ClickException(error.message) from error
+_errors_in_words = remote.errors_in_words
 
 
 def _run(work: Coroutine[Any, Any, Result]) -> Result:

@@ -138,7 +138,7 @@ def login(days: int, url: str, user: str, password: str) -> None:
     of its own making is trusted with MLHOST_CA, the certificate's file.
     """
     name = f"login on {socket.gethostname()[:MAX_HOST_LENGTH]}, {datetime.now(UTC):%Y-%m-%d %H:%M:%S.%f}"
-    with _errors_in_words(), connect(url, user=user, password=password) as server:
+    with errors_in_words(), connect(url, user=user, password=password) as server:
         secret = server.create_token(name, "all", days=days)
         logins = Logins.here()
         old = logins.find(server.url)
@@ -152,7 +152,7 @@ def login(days: int, url: str, user: str, password: str) -> None:
 @click.option("--url", envvar="MLHOST_URL", help="Address of the server; where you logged in last if not given.")
 def logout(url: str | None) -> None:
     """End a saved login."""
-    with _errors_in_words():
+    with errors_in_words():
         logins = Logins.here()
         saved = logins.find(url)
         if saved is None:
@@ -170,7 +170,8 @@ def logout(url: str | None) -> None:
 
 
 @contextmanager
-def _errors_in_words() -> Iterator[None]:
+def errors_in_words() -> Iterator[None]:
+    """Have the command say what went wrong, and end with status 1."""
     try:
         yield
     except MlhostError as fault:

@@ -39,6 +39,8 @@ class AwaitingWire:
                 return result
             try:
                 do, given = steps.send, await self._take(step)
+            except GeneratorExit:  # nobody runs the loop any more that could wait for a last request
+                raise
             except BaseException as fault:
                 do, given = steps.throw, fault
 

@@ -122,7 +122,10 @@ def type_of(hint: Any) -> str:
     if get_origin(hint) in (typing.Union, UnionType):
         kinds = {type_of(each) for each in get_args(hint) if each is not NoneType}
         return kinds.pop() if len(kinds) == 1 else UNTYPED
-    return _type_of_class(get_origin(hint) or hint, get_args(hint))
+    alias = get_origin(hint) or hint
+    if hasattr(alias, "__value__"):  # `type X = ...`, as numpy's NDArray is since 2.5
+        return type_of(alias.__value__)
+    return _type_of_class(alias, get_args(hint))
 
 
 def _type_of_class(kind: Any, items: tuple[Any, ...]) -> str:

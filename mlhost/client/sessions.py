@@ -64,7 +64,7 @@ class _Verbs(Generic[AnyService]):
         try:
             told = (yield from self._ask("POST", "execute", json=asked)).json()
         except BaseException as fault:
-            if not isinstance(fault, Exception):  # KeyboardInterrupt, or asyncio's CancelledError
+            if not isinstance(fault, Exception | GeneratorExit):  # KeyboardInterrupt, or asyncio's CancelledError
                 yield from self._ask("POST", "cancel")
             raise
         if not told["success"]:
