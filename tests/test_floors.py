@@ -13,10 +13,10 @@ PACKAGE = Path(__file__).parents[1] / "mlhost"
 FLOORS = [
     {"__init__"},
     {"errors"},
-    {"names", "config", "logs", "realtime"},
+    {"names", "places", "config", "logs", "realtime"},
     {"params", "audit"},
     {"runtime", "openapi", "codegen", "compat"},
-    {"executors"},
+    {"executors", "client"},
     {"scoring", "store"},
     {"auth"},
     {"sessions"},
@@ -25,9 +25,9 @@ FLOORS = [
     {"pools", "batches"},
     {"host"},
     {"http"},
-    {"demo", "doctor", "remote"},
+    {"demo", "doctor", "remote", "testing"},
     {"bench"},
-    {"cli"},
+    {"cli", "pytest_plugin"},
     {"__main__"},
 ]
 FLOOR = {part: number for number, parts in enumerate(FLOORS) for part in parts}

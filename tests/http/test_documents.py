@@ -207,6 +207,8 @@ DELIBERATE = {
     "adds definition PersonalTokenResponse": "what these three take and give",
     "adds definition CreatePersonalTokenRequest": "what these three take and give",
     "adds definition CreatePersonalTokenResponse": "what these three take and give",
+    "adds operation getWorkspaceObjectValue": "for clients that open no pickles",
+    "adds definition ObjectValue": "what it gives",
     "adds definition Revoked": "an empty object, as the original's texts have it",
     "adds property CreateSessionRequest.placement": "where code runs can be chosen",
     "adds property PublishWebServiceRequest.placement": "where code runs can be chosen",
