@@ -64,7 +64,9 @@ async def test_a_published_model_is_listed_described_and_answers(admin: Api, nam
     assert found.pop("creationTime")
     assert found.pop("pythonVersion") == platform.python_version()
     assert len(found.pop("snapshotId")) == 36
+    assert found.pop("engineReason").startswith("compiled, given numbers in double precision; its answers were the est")
     assert found == {
+        "engine": "onnx",
         "name": name,
         "version": "1.0",
         "versionPublishedBy": "admin",
