@@ -214,6 +214,8 @@ DELIBERATE = {
     "adds property Session.placement": "where code runs can be chosen",
     "adds property Session.pythonVersion": "workers may run another Python than the server",
     "adds property WebService.pythonVersion": "workers may run another Python than the server",
+    "adds property WebService.engine": "a model may be compiled",
+    "adds property WebService.engineReason": "a model may be compiled",
     "adds property CreateSnapshotRequest.strict": "an incomplete snapshot can be refused",
     "adds property AccessTokenResponse.expires_in": "sent by the original, and missing from its documents",
     "adds property Error.code": "the original's service documents have it, and one error serves both",
