@@ -345,11 +345,12 @@ class Services:
     async def _compiling(self, service: Service, old: Service | None = None) -> AsyncIterator[tuple[Service, Made]]:
         """The version with an engine, and what was made for it, to be stored inside the block.
 
-        It is made anew for another model than the old version's. A version with code has none.
+        It is made anew when a patch brings a model, be it the same: what was missing may be there by now. A version
+        with code has none.
         """
         if not service.definition.is_realtime or service.blob is None:
             yield service, Made()
-        elif old is not None and old.blob == service.blob:
+        elif old is not None and old.snapshot_id == service.snapshot_id:
             yield service, Made(model=self.ready(old.name, old.version).compiled)
         else:
             with_model = functools.partial(self._open_worker, service, COMPILE_SECONDS)

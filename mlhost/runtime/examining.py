@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import onnx
 
 MAX_BYTES = 64 << 20  # of a file that the server keeps open, which takes some two times that
-MAX_FEATURES = 10_000
+MAX_FEATURES = 1000
 OPEN_SECONDS = 2.0
 BUSY_SECONDS = 1e-3  # that one run may keep the server's loop; a call by way of a worker keeps it for 0.1 ms
 ROWS = (256, 64, 16, 4, 1)  # how many to take at once, tried in this order
@@ -109,7 +109,10 @@ def _known(domain: str) -> list[str]:
 
 
 def _fault_of_plan(plan: Plan) -> str:
-    return f"it has more than {MAX_FEATURES} features" if not 0 < plan["count"] <= MAX_FEATURES else ""
+    if not 0 < plan["count"] <= MAX_FEATURES:
+        return f"it has more than {MAX_FEATURES} features"
+    columns = plan["columns"]
+    return "it has another number of columns than features" if columns and len(columns) != plan["count"] else ""
 
 
 def _bounded(content: bytes, plan: Plan) -> Plan | None:

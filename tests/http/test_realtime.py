@@ -401,6 +401,11 @@ async def test_without_onnxruntime_in_the_server_workers_answer_and_the_extra_is
     assert found["engine"] == "worker"
     assert "pip install 'mlhost[realtime]'" in found["engineReason"]
     assert await predicted(admin, f"{name}/1") == {"outputData": {"Prediction": [0, 1]}}
+    monkeypatch.undo()
+    await admin("PATCH", f"/realtime-services/{name}/1", data=form(description="still by workers"))
+    assert (await admin("GET", f"/services/{name}/1"))[0]["engine"] == "worker"
+    await admin("PATCH", f"/realtime-services/{name}/1", data=form(serialize(SVC(C=3).fit(X, y))))
+    assert (await admin("GET", f"/services/{name}/1"))[0]["engine"] == "onnx"
 
 
 class Dies(SVC):  # type: ignore[misc]

@@ -276,6 +276,15 @@ def test_bytes_that_are_no_model_are_not_run(workspace: Workspace) -> None:
     assert examine(workspace, 2, plan)["why"].startswith("it cannot be run: ")
 
 
+def test_more_features_than_a_call_can_carry_or_other_columns_are_not_run(workspace: Workspace) -> None:
+    plan = compiled(workspace, serialize(SVC().fit(X, y)))["plan"]
+    assert plan is not None
+    for changed, words in (({"count": 1001}, "more than 1000 features"), ({"columns": ["a"]}, "another number of col")):
+        told = examine(workspace, 2, plan | changed)  # type: ignore[typeddict-item]
+        assert (told["plan"], words in told["why"]) == (None, True)
+    assert "cannot be run" in examine(workspace, 2, plan | {"element": "float16"})["why"]  # type: ignore[typeddict-item]
+
+
 PLAN = Plan(input="X", element="float32", columns=["a", "b c"], count=2, parts=[], rows=2, is_joined=False)
 
 
