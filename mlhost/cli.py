@@ -21,11 +21,12 @@ import platformdirs
 
 from mlhost import __version__, audit, codegen, demo, doctor, logs, remote
 from mlhost.auth.passwords import Passwords
-from mlhost.auth.users import Users, role_of, title_of
+from mlhost.auth.users import role_of, title_of
 from mlhost.codegen.document import fetch
-from mlhost.config import SETTINGS, Loaded, load, toml_value
+from mlhost.config import SETTINGS, Config, Loaded, load, toml_value
 from mlhost.errors import Conflict, Invalid, MlhostError, NotFound
-from mlhost.host import Admin, Host, ensure_admin, open_host
+from mlhost.host import Admin, Host, ensure_admin, open_host, users_of
+from mlhost.http.explain import explain
 from mlhost.http.server import serve as serve_http
 from mlhost.http.tls import Certificate, self_signed, write_pair
 from mlhost.store import Store
@@ -110,6 +111,8 @@ async def _serve(loaded: Loaded, folder: DataFolder, password: str | None, *, wi
     async with AsyncExitStack() as stack:
         host = await stack.enter_async_context(open_host(loaded.config, folder))
         admin = await ensure_admin(host, password)
+        if with_demo and admin.is_shut_out:
+            raise Conflict("--demo publishes as admin, which a directory shuts out: set auth.keep_admin, or leave it.")
         url = await stack.enter_async_context(serve_http(host, certificate))
         click.echo(_announcement(host, url, admin))
         if with_demo:
@@ -151,7 +154,9 @@ def _reload(certificate: Certificate) -> None:
 
 def _announcement(host: Host, url: str, admin: Admin) -> str:
     lines = [f"mlhost {__version__} at {url}", f"Data in {host.folder.path}"]
-    if admin.is_new and admin.password and admin.password_file.exists():
+    if admin.is_shut_out:
+        lines.append(f"Sign in as a user of {host.config.ldap.url}; admin does not (auth.keep_admin).")
+    elif admin.is_new and admin.password and admin.password_file.exists():
         lines.append(f"Log in as admin with the password {admin.password}")
         lines.append(f"(made for this first start; kept in {admin.password_file})")
     elif admin.password_file.exists():
@@ -257,14 +262,38 @@ def user_revoke(name: str, where: Where) -> None:
     click.echo(f"Every token of {name} has ended.")
 
 
+@main.group()
+def auth() -> None:
+    """Who may do what."""
+
+
+@auth.command("explain")
+@click.argument("name", metavar="USER")
+@click.argument("method")
+@click.argument("path")
+@where_options
+def auth_explain(name: str, method: str, path: str, where: Where) -> None:
+    """Print the rule that decides whether USER may ask METHOD PATH: mlhost auth explain carol POST /services/iris/1.0
+
+    Ends with 0 if they may, with 1 if not.
+    """
+    everybody = {each.name: each for each in _with_users(where, lambda users: users.list())}
+    with _errors_in_words():
+        if name not in everybody:
+            raise NotFound(f"There is no user {name!r}.")
+        verdict = explain(name, everybody[name].standing, method, path)
+    click.echo("\n".join(verdict.lines))
+    sys.exit(0 if verdict.may else 1)
+
+
 def _with_users(where: Where, verb: Callable[[remote.Register], Coroutine[Any, Any, Result]]) -> Result:
-    async def at_rest(folder: DataFolder) -> Result:
+    async def at_rest(folder: DataFolder, config: Config) -> Result:
         async with AsyncExitStack() as stack:
             store = await Store.open(folder.database)
             stack.push_async_callback(store.close)
             passwords = Passwords()
             stack.callback(passwords.close)
-            return await verb(Users(store, passwords))
+            return await verb(users_of(store, passwords, config))
 
     async def running(url: str, password: str) -> Result:
         async with remote.signed_in(url, where.asker, password) as server:
@@ -280,18 +309,19 @@ def _with_users(where: Where, verb: Callable[[remote.Register], Coroutine[Any, A
         except Conflict as taken:
             raise Conflict(f"{taken.message}; or ask the running one with --url.") from taken
         with folder:
-            done = _run(at_rest(folder))
-            _tell_audit(folder, load(where.config_file, os.environ, {}))
+            config = load(where.config_file, os.environ, {}).config
+            done = _run(at_rest(folder, config))
+            _tell_audit(folder, config)
             return done
 
 
-def _tell_audit(folder: DataFolder, loaded: Loaded) -> None:
+def _tell_audit(folder: DataFolder, config: Config) -> None:
     """That a command has changed something; what only lists changes nothing."""
     context = click.get_current_context()
-    if context.info_name == "list":
+    if context.info_name in ("list", "explain"):
         return
     about = {key: value for key, value in context.params.items() if key in ("name", "role", "groups")}
-    with audit.Audit.open(folder.path, loaded.config.audit) as trail:
+    with audit.Audit.open(folder.path, config.audit) as trail:
         trail.write(f"uid {os.getuid()} (command line)", context.command_path, about)
 
 

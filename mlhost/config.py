@@ -83,6 +83,44 @@ class Auth:
     owner_groups: Texts = setting((), "Groups whose members are Owners.")
     contributor_groups: Texts = setting((), "Groups whose members are Contributors.")
     reader_groups: Texts = setting((), "Groups whose members are Readers.")
+    keep_admin: bool = setting(
+        False, "Let the local user admin sign in also where users are those of a directory or an identity provider."
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Ldap:
+    """Sign-in with the names and passwords of an LDAP directory, Active Directory among them; needs mlhost[ldap]."""
+
+    url: str = setting("", "Address of the LDAP directory, such as ldaps://ldap.example.org; empty: there is none.")
+    start_tls: bool = setting(True, "Turn a connection to an ldap:// address into one with TLS before anything else.")
+    insecure_plain: bool = setting(
+        False, "Without TLS, let passwords go over a network where others can read along: not only to this machine."
+    )
+    ca_file: str = setting(
+        "", "File of the authorities (PEM) that sign the directory's certificate; empty: those this machine trusts."
+    )
+    query_user: str = setting("", "Name (DN) to search the directory as; empty: anonymously.")
+    query_password_file: str = setting(
+        "", "File that holds the password of ldap.query_user, for the server's eyes only."
+    )
+    search_base: str = setting("", "Where in the directory users are, such as ou=people,dc=example,dc=org.")
+    search_filter: Text = setting(
+        "(uid={user})",
+        "Filter that finds a user; {user} is the name they sign in with. Active Directory: (sAMAccountName={user}).",
+    )
+    user_attribute: Text = setting(
+        "uid", "Attribute that holds the name a user has here, unique and for ever. Active Directory: sAMAccountName."
+    )
+    group_base: str = setting("", "Where in the directory the groups are that count; empty: anywhere.")
+    group_filter: str = setting(
+        "",
+        "Filter that finds a user's groups, such as (member={dn}) or (memberUid={user}); empty: memberOf names them.",
+    )
+    timeout_seconds: WholeSeconds = setting(10, "Seconds that the directory has to answer while a user signs in.")
+    look_up_seconds: Seconds = setting(
+        3600.0, "Seconds after which users who hold tokens are looked up again, with their groups (1 hour)."
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,6 +251,7 @@ class Config:
 
     server: Server = field(default_factory=Server)
     auth: Auth = field(default_factory=Auth)
+    ldap: Ldap = field(default_factory=Ldap)
     runtime: Runtime = field(default_factory=Runtime)
     limits: Limits = field(default_factory=Limits)
     sessions: Sessions = field(default_factory=Sessions)
@@ -220,6 +259,16 @@ class Config:
     batches: Batches = field(default_factory=Batches)
     logs: Logs = field(default_factory=Logs)
     audit: Audit = field(default_factory=Audit)
+
+    @property
+    def has_directory(self) -> bool:
+        """Whether users come from elsewhere: then the local admin does not sign in (contract section 8)."""
+        return bool(self.ldap.url)
+
+    @property
+    def shuts_admin_out(self) -> bool:
+        """Whether the local admin is kept from signing in."""
+        return self.has_directory and not self.auth.keep_admin
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ import platform
 import shutil
 import sqlite3
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,6 +17,7 @@ from pathlib import Path
 from mlhost import __version__
 from mlhost.config import Config
 from mlhost.errors import Conflict, MlhostError
+from mlhost.host import open_directory
 from mlhost.http.tls import Certificate, last_day
 from mlhost.store import Store
 from mlhost.store.blobs import Blobs
@@ -55,7 +57,14 @@ class Finding:
 
 async def examine(config: Config, path: Path) -> list[Finding]:
     """Everything worth telling, problems among it."""
-    return [*_versions(), *_preload(config), *_door(config), *_space(path), *(await _folder(path))]
+    return [
+        *_versions(),
+        *_preload(config),
+        *_door(config),
+        *(await _directory(config)),
+        *_space(path),
+        *(await _folder(path)),
+    ]
 
 
 def _versions() -> Iterator[Finding]:
@@ -98,6 +107,25 @@ def _door(config: Config) -> Iterator[Finding]:
     told = f"{where}, TLS; the certificate ends on {ends:%Y-%m-%d}"
     hint = "; renew it and send the server SIGHUP" if left < RENEWAL_DAYS else ""
     yield Finding("door", told + hint, is_problem=left < RENEWAL_DAYS)
+
+
+async def _directory(config: Config) -> list[Finding]:
+    if not config.has_directory:
+        return []
+    findings = []
+    with ExitStack() as stack:
+        try:
+            directory = open_directory(stack, config)
+            if directory is not None:
+                await directory.check()
+                findings.append(Finding("directory", f"{directory.url} answers"))
+        except MlhostError as fault:
+            findings.append(Finding("directory", fault.message, is_problem=True))
+    told = "does not sign in (auth.keep_admin = false)" if config.shuts_admin_out else "signs in too (auth.keep_admin)"
+    findings.append(Finding("admin", told))
+    if config.shuts_admin_out and not config.auth.owner_groups:
+        findings.append(Finding("auth.owner_groups", "empty: nobody of the directory is an Owner by group"))
+    return findings
 
 
 def _space(path: Path) -> Iterator[Finding]:

@@ -6,9 +6,10 @@ import asyncio
 import logging
 import os
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mlhost.audit import Audit
 from mlhost.auth.attempts import Attempts
@@ -17,12 +18,13 @@ from mlhost.auth.passwords import Passwords, generate
 from mlhost.auth.personal import PersonalTokens
 from mlhost.auth.principal import Role
 from mlhost.auth.roles import GroupRoles
+from mlhost.auth.signin import Doors
 from mlhost.auth.tokens import Lifetimes, Tokens
 from mlhost.auth.users import Users
 from mlhost.batches import Batches, BatchLimits
 from mlhost.batches.ledger import Ledger
 from mlhost.config import Config, Placement
-from mlhost.errors import MlhostError
+from mlhost.errors import Invalid, MlhostError
 from mlhost.executors import Executor, interpreter
 from mlhost.executors.canary import Canary
 from mlhost.executors.forking import ProcessSettings
@@ -39,6 +41,9 @@ from mlhost.snapshots import Snapshots
 from mlhost.store import Store
 from mlhost.store.blobs import Blobs
 from mlhost.store.folder import DataFolder
+
+if TYPE_CHECKING:
+    from mlhost.auth.ldap import LdapDirectory
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +64,7 @@ class Host:
     users: Users
     tokens: Tokens
     personal: PersonalTokens
+    doors: Doors
     oauth: OAuth
     sessions: Sessions
     snapshots: Snapshots
@@ -81,9 +87,25 @@ async def open_host(config: Config, folder: DataFolder, passwords: Passwords | N
         stack.push_async_callback(canary.close)
         passwords = passwords or Passwords()
         stack.callback(passwords.close)
-        users = Users(store, passwords, group_roles(config))
+        if config.shuts_admin_out:
+            log.warning(
+                "Users are those of a directory: the local %s is not let in, nor are its tokens "
+                "(auth.keep_admin = true lets it in).",
+                ADMIN,
+            )
+        users = users_of(store, passwords, config)
         tokens = await _load_tokens(config, folder, store, users, audit)
         personal = PersonalTokens(store, users, tokens.known)
+        doors = Doors(
+            users,
+            tokens,
+            passwords,
+            open_directory(stack, config),
+            reserved=(ADMIN,),
+            on_gone=lambda name: audit.write(name, "gone from the directory", {}),
+        )
+        stack.push_async_callback(doors.close)
+        doors.watch(config.ldap.look_up_seconds)
 
         sessions = Sessions(reserve, placements, refusals, _session_limits(config))
         stack.push_async_callback(sessions.close_all)
@@ -116,7 +138,8 @@ async def open_host(config: Config, folder: DataFolder, passwords: Passwords | N
             users,
             tokens,
             personal,
-            OAuth(users, tokens, personal),
+            doors,
+            OAuth(doors, tokens, personal),
             sessions,
             snapshots,
             services,
@@ -165,10 +188,31 @@ async def _load_tokens(config: Config, folder: DataFolder, store: Store, users: 
     return tokens
 
 
-def group_roles(config: Config) -> GroupRoles:
-    """The groups that have a role, as set."""
+def open_directory(stack: AsyncExitStack | ExitStack, config: Config) -> LdapDirectory | None:
+    """Where users of elsewhere sign in, if that is set, until the stack closes; Invalid if its settings do not hold."""
+    if not config.ldap.url:
+        return None
+    try:
+        from mlhost.auth.ldap import LdapDirectory
+    except ModuleNotFoundError as missing:
+        if missing.name != "ldap3":
+            raise
+        raise Invalid("ldap.url is set, which needs ldap3: pip install 'mlhost[ldap]'", field="ldap.url") from None
+    directory = LdapDirectory(config.ldap)
+    stack.callback(directory.close)
+    return directory
+
+
+def users_of(store: Store, passwords: Passwords, config: Config) -> Users:
+    """The users in a store, with the roles and doors that are set."""
     auth = config.auth
-    return GroupRoles(auth.owner_groups, auth.contributor_groups, auth.reader_groups)
+    return Users(
+        store,
+        passwords,
+        GroupRoles(auth.owner_groups, auth.contributor_groups, auth.reader_groups),
+        shut_out=(ADMIN,) if config.shuts_admin_out else (),
+        takes_vouched=config.has_directory,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +222,7 @@ class Admin:
     password: str | None
     is_new: bool
     password_file: Path
+    is_shut_out: bool = False
 
 
 async def ensure_admin(host: Host, given: str | None) -> Admin:
@@ -185,8 +230,11 @@ async def ensure_admin(host: Host, given: str | None) -> Admin:
 
     Where there is no Owner yet, `admin` is created, with the `given` password or else a random one, which is also left
     in a 0600 file of the data folder. On later starts a `given` password replaces admin's; without one nothing changes.
+    Where users are those of a directory nothing is created: `auth.owner_groups` has the Owners.
     """
     file = host.folder.path / PASSWORD_FILE
+    if host.config.shuts_admin_out:
+        return Admin(None, is_new=False, password_file=file, is_shut_out=True)
     users = await host.users.list()
     exists = any(user.name == ADMIN for user in users)
     if not exists and (given is not None or not any(user.role == Role.OWNER for user in users)):

@@ -13,6 +13,7 @@ import aiohttp
 import click
 
 from mlhost.auth.principal import Role
+from mlhost.auth.roles import Standing
 from mlhost.auth.users import User, role_of, title_of
 from mlhost.http.personal import DEFAULT_DAYS
 
@@ -81,8 +82,7 @@ class RemoteUsers:
 
     async def list(self) -> Sequence[User]:
         """All users by name."""
-        told = await self._remote.ask("GET", "/users")
-        return [User(each["name"], role_of(each["role"]), tuple(each["groups"]), _seconds(each)) for each in told]
+        return [_user(told) for told in await self._remote.ask("GET", "/users")]
 
     async def set_password(self, name: str, password: str) -> None:
         """Change a password."""
@@ -104,8 +104,10 @@ class RemoteUsers:
         await self._remote.ask("PATCH", f"/users/{quote(name, safe='')}", fields)
 
 
-def _seconds(told: dict[str, Any]) -> float:
-    return datetime.fromisoformat(told["creationTime"]).replace(tzinfo=UTC).timestamp()
+def _user(told: dict[str, Any]) -> User:
+    created_at = datetime.fromisoformat(told["creationTime"]).replace(tzinfo=UTC).timestamp()
+    standing = Standing(Role.of(told["effectiveRole"]), told["because"])
+    return User(told["name"], role_of(told["role"]), tuple(told["groups"]), created_at, standing)
 
 
 def login_options(command: Command) -> Command:

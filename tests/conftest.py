@@ -1,6 +1,6 @@
 """Real parts for all tests: one template process, one host, one listening server for the whole run."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 import aiohttp
 import pytest
@@ -11,6 +11,7 @@ from mlhost.executors.process import ProcessExecutor, ProcessWorker
 from mlhost.host import Host, ensure_admin, open_host
 from mlhost.http.server import serve
 from mlhost.store.folder import DataFolder
+from tests import slapd
 from tests.parts import COVERAGE, PASSWORD, PRELOAD, Api, Cell, cheap_passwords, config_for_tests, signed_in
 
 
@@ -49,6 +50,12 @@ async def host(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Host]:
 async def url(host: Host) -> AsyncIterator[str]:
     async with serve(host) as url:
         yield url
+
+
+@pytest.fixture(scope="session")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[slapd.Slapd]:
+    with slapd.running(tmp_path_factory.mktemp("slapd")) as running:
+        yield running
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from math import ceil
 from time import monotonic
+from unicodedata import normalize
 
 from mlhost.errors import Throttled, Unauthenticated
 
@@ -58,7 +59,7 @@ class Attempts:
         one's own would buy any number of guesses at those of others.
         """
         site = _site(address)
-        pair = sha256(f"{site} {name}".encode("utf-8", "surrogatepass")).digest()  # as long, whatever the name
+        pair = sha256(f"{site} {_folded(name)}".encode("utf-8", "surrogatepass")).digest()  # as long, whatever the name
         for failures, key in ((self._pairs, pair), (self._addresses, site)):
             if seconds := failures.seconds_left(key):
                 message = f"Too many failed attempts to sign in; try again in {seconds} seconds."
@@ -133,6 +134,11 @@ class _Failures:
             del self._entries[key]
             return None
         return entry
+
+
+def _folded(name: str) -> str:
+    """The same for all spellings that a directory takes for one name: else each would have its free guesses."""
+    return " ".join(normalize("NFKC", name).casefold().split())
 
 
 def _site(address: str | None) -> str:

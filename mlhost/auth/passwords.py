@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import secrets
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import ParamSpec, TypeVar
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
-from mlhost.errors import Invalid, Throttled
+from mlhost.auth.threads import Threads
+from mlhost.errors import Invalid
 
 THREADS = 2  # hashing at once: each takes 64 MiB and a core for a quarter of a second
-MAX_WAITING = 20  # logins in the queue before the next is told to come back
 MIN_LENGTH = 8  # characters, as the original's
 MAX_BYTES = 1024  # of a password; hashing time must not be the caller's choice
 GENERATED_BYTES = 15  # of randomness in a generated password: 20 characters
-
-Given = ParamSpec("Given")
-Result = TypeVar("Result")
 
 
 class Passwords:
@@ -28,8 +21,7 @@ class Passwords:
 
     def __init__(self, hasher: PasswordHasher | None = None) -> None:
         self._hasher = hasher or PasswordHasher()
-        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="password")
-        self._waiting = 0
+        self._threads = Threads(THREADS, "password")
         self._nobody = ""  # the hash an unknown user's password is checked against
 
     async def hash(self, password: str) -> str:
@@ -42,17 +34,17 @@ class Passwords:
             raise Invalid(
                 f"A password has at least {MIN_LENGTH} characters and at most {MAX_BYTES} bytes.", field="password"
             )
-        return await self._on_thread(self._hasher.hash, password)
+        return await self._threads.run(self._hasher.hash, password)
 
     async def verify(self, kept: str | None, password: str) -> bool:
         """Whether the password fits the hash; for an unknown user (None) it takes as long and is False."""
         if len(password.encode("utf-8", "surrogatepass")) > MAX_BYTES:
             return False
-        return await self._on_thread(self._verify, kept, password)
+        return await self._threads.run(self._verify, kept, password)
 
     def close(self) -> None:
         """End the threads."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._threads.close()
 
     def _verify(self, kept: str | None, password: str) -> bool:
         if kept is None:
@@ -61,15 +53,6 @@ class Passwords:
             return self._hasher.verify(kept or self._nobody, password) and kept is not None
         except (VerificationError, InvalidHashError, UnicodeEncodeError):
             return False
-
-    async def _on_thread(self, function: Callable[Given, Result], *args: Given.args, **kwargs: Given.kwargs) -> Result:
-        if self._waiting >= MAX_WAITING:
-            raise Throttled("Too many logins at once; try again in a few seconds.", retry_after_seconds=5)
-        self._waiting += 1
-        try:
-            return await asyncio.wrap_future(self._threads.submit(function, *args, **kwargs))
-        finally:
-            self._waiting -= 1
 
 
 def generate() -> str:

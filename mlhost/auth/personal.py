@@ -38,8 +38,8 @@ LIST = """
 select id, name, scope, created_at, expires_at from personal_tokens where user = ? order by created_at, rowid
 """
 CHECK = f"""
-select personal_tokens.id, personal_tokens.scope, personal_tokens.expires_at, users.name, users.role, users.groups,
-    ({GIVEN}) as given
+select personal_tokens.id, personal_tokens.scope, personal_tokens.expires_at, users.name, users.password_hash,
+    users.role, users.groups, ({GIVEN}) as given
 from personal_tokens join users on users.name = personal_tokens.user
 where personal_tokens.hash = ? and personal_tokens.expires_at > ?
 """  # noqa: S608
@@ -122,7 +122,8 @@ class PersonalTokens:
         """What is kept of a token that holds."""
         if not _FORM.fullmatch(secret):
             return None
-        return await self._store.read_one(CHECK, (_hash(secret), self._clock()))
+        row = await self._store.read_one(CHECK, (_hash(secret), self._clock()))
+        return row if row is not None and self._users.may_come(row) else None
 
 
 def _hash(secret: str) -> bytes:

@@ -55,13 +55,19 @@ from refreshes join grants on grants.id = refreshes.grant_id
 where refreshes.hash = :hash and grants.client = :client and created_at >= :oldest and refreshed_at >= :idle
 """
 CHECK = f"""
-select users.name, users.role, users.groups, ({GIVEN}) as given, grants.client
+select users.name, users.password_hash, users.role, users.groups, ({GIVEN}) as given, grants.client
 from grants join users on users.name = grants.user
 where grants.id = ? and grants.access_id = ?
 """  # noqa: S608
 DESCRIBE = """
-select grants.*, grants.user as name from refreshes join grants on grants.id = refreshes.grant_id
-where refreshes.hash = :hash and retired_at is null and created_at >= :oldest and refreshed_at >= :idle
+select grants.*, users.name, users.password_hash
+from refreshes join grants on grants.id = refreshes.grant_id join users on users.name = grants.user
+where refreshes.hash = :hash and retired_at is null and grants.created_at >= :oldest and refreshed_at >= :idle
+"""
+USER_OF = """
+select users.name, users.password_hash
+from refreshes join grants on grants.id = refreshes.grant_id join users on users.name = grants.user
+where refreshes.hash = ?
 """
 SWEEP = """
 delete from grants where created_at < :oldest or refreshed_at < :idle
@@ -148,6 +154,10 @@ class Tokens:
             raise Unauthenticated("This refresh token was used before, so its login has ended; log in again.")
         return self._pair(key, renewed, successor, renewed["now"])
 
+    async def user_of(self, refresh: str) -> sqlite3.Row | None:
+        """Whose a refresh token is, or was: `name` and `password_hash`; None if it is nobody's."""
+        return await self._store.read_one(USER_OF, (_hash(refresh),))
+
     async def revoke(self, refresh: str) -> None:
         """End the grant of a refresh token, and with it the paired access token; one that was used does it too."""
         async with self._store.write() as db:
@@ -173,6 +183,8 @@ class Tokens:
         row = await self._store.read_one(CHECK, (claims["sid"], claims["jti"]))
         if row is None:
             raise Unauthenticated("The token has been renewed or revoked; log in again.")
+        if not self._users.may_come(row):
+            raise Unauthenticated(f"{row['name']} is not let in any more.")
         who = Principal(row["name"], self._users.role(row))
         self.known.remember(access, who, claims["sid"], claims["exp"], mark)
         return who
@@ -189,7 +201,7 @@ class Tokens:
                 return None
             row = await self._store.read_one(CHECK, (claims["sid"], claims["jti"]))
             told = {name: claims[name] for name in ("iss", "aud", "jti", "iat", "exp")} | {"token_type": "Bearer"}
-        if row is None:
+        if row is None or not self._users.may_come(row):
             return None
         return told | {"username": row["name"], "sub": row["name"], "client_id": row["client"], "scope": "all"}
 

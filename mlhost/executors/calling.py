@@ -42,7 +42,9 @@ class CallingWorker(ABC):
         self._stop_reason = ""  # why the host interrupted the pending call: "after 5 seconds"
         self._closed_reason = ""  # set once it is being closed, also for the calls that wait for their turn
         self._deadline = 0.0  # of the pending call, by the loop's clock
-        self._timers: list[asyncio.TimerHandle] = []
+        self._next_look = 0.0  # at it, by the same
+        self._watch: asyncio.TimerHandle | None = None  # left running from one call to the next: it seldom fires
+        self._stopping: list[asyncio.TimerHandle] = []
 
     @property
     def lingers(self) -> bool:
@@ -107,6 +109,8 @@ class CallingWorker(ABC):
     def _lose(self, reason: str) -> None:
         """The worker is no more: tell the caller that waits, and whoever calls later."""
         self.lost = reason
+        if self._watch is not None:
+            self._watch.cancel()
         if self._inlet is not None:
             self._inlet.close()
         if self._pending is not None and not self._pending[1].done():
@@ -120,8 +124,11 @@ class CallingWorker(ABC):
         loop = asyncio.get_running_loop()
         number, reply = next(self._numbers), loop.create_future()
         self._pending, self._stop_reason = (number, reply), ""
-        self._deadline = loop.time() + self.deadline_seconds
-        self._timers = [loop.call_later(min(self.deadline_seconds, self._first_look_seconds), self._on_time)]
+        started = loop.time()
+        self._deadline = started + self.deadline_seconds
+        self._next_look = started + min(self.deadline_seconds, self._first_look_seconds)
+        if self._watch is None or self._watch.when() > self._next_look:
+            self._watch_from(self._next_look)
         try:
             self._send(number, function, args)
             result = await reply
@@ -134,8 +141,8 @@ class CallingWorker(ABC):
             raise
         finally:
             self._pending = None
-            for timer in self._timers:
-                timer.cancel()
+            while self._stopping:
+                self._stopping.pop().cancel()
             if self._inlet is not None:
                 self._inlet.read()
         if self._stop_reason:
@@ -157,17 +164,27 @@ class CallingWorker(ABC):
                 await asyncio.wait([reply])
         reply.exception()
 
+    def _watch_from(self, when: float) -> None:
+        if self._watch is not None:
+            self._watch.cancel()
+        self._watch = asyncio.get_running_loop().call_at(when, self._on_time)
+
     def _on_time(self) -> None:
-        """The call still runs: stop it at its deadline, and let the placement look at it until then."""
-        if self._stop_reason:  # it is being stopped
+        """A call still runs: stop it at its deadline, and let the placement look at it until then."""
+        self._watch = None
+        if self._pending is None or self._stop_reason:  # nothing runs, or it is being stopped
             return
-        loop = asyncio.get_running_loop()
-        left = self._deadline - loop.time()
-        if left <= 0 or self._first_look_seconds == math.inf:
+        now = asyncio.get_running_loop().time()
+        left = self._deadline - now
+        if now < self._next_look:  # it was set for a call that is over
+            self._watch_from(self._next_look)
+        elif left <= 0 or self._first_look_seconds == math.inf:
             setting = f" ({self.deadline_setting})" if self.deadline_setting else ""
             self._stop(f"after {self.deadline_seconds:g} seconds, the time one call may take{setting}")
         else:
-            self._timers[0] = loop.call_later(min(left, self._look()), self._on_time)
+            self._next_look = now + min(left, self._look())
+            if not self._stop_reason:
+                self._watch_from(self._next_look)
 
     def _stop(self, reason: str) -> None:
         """Interrupt the pending call, and give it up after the grace; `reason` is said after "stopped", or ""."""
@@ -175,6 +192,6 @@ class CallingWorker(ABC):
         self._signal_stop()
         loop = asyncio.get_running_loop()
         # Once more half way: the first may have come before the worker had even read the call.
-        self._timers.append(loop.call_later(GRACE_SECONDS / 2, self._signal_stop))
+        self._stopping.append(loop.call_later(GRACE_SECONDS / 2, self._signal_stop))
         told = f"it did not stop when it was interrupted {reason}".rstrip()
-        self._timers.append(loop.call_later(GRACE_SECONDS, self._give_up, told))
+        self._stopping.append(loop.call_later(GRACE_SECONDS, self._give_up, told))

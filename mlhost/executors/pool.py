@@ -10,8 +10,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from time import monotonic
 from typing import Any
@@ -58,6 +58,28 @@ class _Member:
     calls: int = 0
     ready_bytes: int = 0  # resident when it was first weighed
     idle_since: float = 0.0  # monotonic
+
+
+class Lease:
+    """One call's claim to a worker: it is had on entering, and given back on leaving."""
+
+    __slots__ = ("_is_patient", "_member", "_pool")
+
+    def __init__(self, pool: Pool, patient: bool) -> None:
+        self._pool = pool
+        self._is_patient = patient
+        self._member: _Member | None = None
+
+    async def __aenter__(self) -> Worker:
+        pool = self._pool
+        self._member = await (pool._take_patiently() if self._is_patient else pool._take())
+        return self._member.worker
+
+    async def __aexit__(self, *_: object) -> None:
+        pool, member = self._pool, self._member
+        assert member is not None
+        pool._held_patiently -= self._is_patient
+        pool._take_back(member)
 
 
 class Pool:
@@ -128,15 +150,12 @@ class Pool:
         self._added(1)
         self._give(_Member(worker))
 
-    @asynccontextmanager
-    async def lease(self, *, patient: bool = False) -> AsyncIterator[Worker]:
-        """A worker for one call; Busy when too many wait, or the error that kept a worker from starting."""
-        member = await (self._take_patiently() if patient else self._take())
-        try:
-            yield member.worker
-        finally:
-            self._held_patiently -= patient
-            self._take_back(member)
+    def lease(self, *, patient: bool = False) -> Lease:
+        """A worker for one call, inside an `async with`.
+
+        Busy when too many wait, or the error that kept a worker from starting.
+        """
+        return Lease(self, patient)
 
     async def close(self) -> None:
         """Let those who wait be served, then end all workers."""

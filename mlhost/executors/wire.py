@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import socket
 import struct
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,6 +18,7 @@ from mlhost.errors import Invalid
 
 LENGTH = struct.Struct("!I")
 MAX_FRAME_BYTES = 2**31  # of one frame, in either direction
+READ_BYTES = 1 << 16  # at once
 
 
 class NotAFrame(ValueError):
@@ -45,10 +47,20 @@ def unpack(body: bytes | memoryview) -> Any:
 
 def frames(channel: socket.socket) -> Iterator[Any]:
     """The documents arriving on a blocking socket, until its other end closes."""
-    with channel.makefile("rb") as stream:
-        while len(head := stream.read(LENGTH.size)) == LENGTH.size:
-            (length,) = LENGTH.unpack(head)
-            body = stream.read(length)
-            if len(body) < length:
-                return
-            yield unpack(body)
+    held = bytearray()
+    while came := channel.recv(READ_BYTES):
+        if not held and _end(came) == len(came):  # nearly always: one frame, whole
+            yield unpack(memoryview(came)[LENGTH.size :])
+            continue
+        held += came
+        while len(held) >= (end := _end(held)):
+            with memoryview(held) as all_held, all_held[LENGTH.size : end] as body:
+                document = unpack(body)
+            del held[:end]
+            yield document
+            del document
+
+
+def _end(frames: bytes | bytearray) -> int:
+    """Where the first of the frames ends; beyond everything if there is not even its length."""
+    return LENGTH.size + LENGTH.unpack_from(frames)[0] if len(frames) >= LENGTH.size else sys.maxsize

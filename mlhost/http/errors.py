@@ -6,10 +6,12 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 from aiohttp import web
 
 from mlhost import errors
+from mlhost.auth.principal import Principal
 from mlhost.http import trail
 from mlhost.http.exchange import WireStruct
 from mlhost.http.keys import TRAFFIC, WHO
@@ -63,27 +65,35 @@ async def middleware(request: web.Request, handler: Handler) -> web.StreamRespon
     traffic.begin()
     try:
         response = await handler(request)
-    except errors.MlhostError as error:
-        response = _told(error, request)
     except web.HTTPException as refusal:  # aiohttp's own: unknown route, wrong method, too large
         response = _refused(refusal)
     except asyncio.CancelledError:
         trail.write(request, ABANDONED, "")
         raise
     except Exception as fault:
-        response = _masked(fault, request)
+        response = told(fault, partial(trail.request_id, request))
     finally:
         traffic.end()
     if traffic.draining:
         response.force_close()
-    _log(request, response.status, (time.perf_counter() - started) * 1000)
+    if is_logged(response.status, is_call=request.path.startswith("/api/")):
+        resource = request.match_info.route.resource
+        log_request(
+            request.method,
+            resource.canonical if resource else "-",
+            response.status,
+            time.perf_counter() - started,
+            request.get(WHO),
+            trail.request_id(request),
+        )
     trail.write(request, response.status, response.headers.get("Location", ""))
     return response
 
 
-def _told(error: errors.MlhostError, request: web.Request) -> web.Response:
-    if type(error) is errors.MlhostError:  # a fault of ours inside a worker
-        return _masked(error, request)
+def told(error: Exception, request_id: Callable[[], str]) -> web.Response:
+    """The answer to a request that failed; the id is asked for where the log tells more under it."""
+    if not isinstance(error, errors.MlhostError) or type(error) is errors.MlhostError:  # a fault of ours
+        return _masked(error, request_id())
     response = answer(STATUS[type(error)], error.message, type(error).__name__, error.details.get("field", ""))
     if isinstance(error, errors.Unauthenticated):
         response.headers["WWW-Authenticate"] = "Bearer"
@@ -108,27 +118,30 @@ def _refused(refusal: web.HTTPException) -> web.Response:
     return response
 
 
-def _masked(fault: Exception, request: web.Request) -> web.Response:
+def _masked(fault: Exception, request_id: str) -> web.Response:
     """The unexpected: an id for the one who asked, the trace for the one who can read the log."""
-    request_id = trail.request_id(request)
     trace = fault.details.get("trace") if isinstance(fault, errors.MlhostError) else None
     log.error("request %s failed: %s", request_id, trace or fault, exc_info=None if trace else fault)
     return answer(500, f"Something went wrong inside the server; its log says what under {request_id}.", "Internal")
 
 
-def _log(request: web.Request, status: int, milliseconds: float) -> None:
-    # One line a request costs more than the rest of a fast call's handling: scored calls are logged when they fail.
-    level = logging.DEBUG if status == 200 and request.path.startswith("/api/") else logging.INFO
-    if not access_log.isEnabledFor(level):
-        return
-    resource = request.match_info.route.resource
-    who = request.get(WHO)
+def is_logged(status: int, *, is_call: bool) -> bool:
+    """Whether the log has a line for a request; one for each costs more than the rest of a fast call's handling."""
+    return access_log.isEnabledFor(_level(status, is_call))
+
+
+def log_request(method: str, route: str, status: int, seconds: float, who: Principal | None, request_id: str) -> None:
+    """One line in the log."""
     fields = {
-        "method": request.method,
-        "route": resource.canonical if resource else "-",
+        "method": method,
+        "route": route,
         "status": status,
-        "milliseconds": round(milliseconds, 2),
+        "milliseconds": round(seconds * 1000, 2),
         "user": who.name if who else "-",
-        "request_id": trail.request_id(request),
+        "request_id": request_id,
     }
-    access_log.log(level, "%s %s %s", request.method, fields["route"], status, extra=fields)
+    access_log.log(_level(status, route.startswith("/api/")), "%s %s %s", method, route, status, extra=fields)
+
+
+def _level(status: int, is_call: bool) -> int:
+    return logging.DEBUG if status == 200 and is_call else logging.INFO

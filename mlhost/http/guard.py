@@ -135,6 +135,11 @@ async def middleware(request: web.Request, handler: Handler) -> web.StreamRespon
     return await handler(request)
 
 
+def may_score(who: Principal, name: str, version: str) -> bool:
+    """Whether a service may be consumed by somebody, as `middleware` would have it."""
+    return who.role >= PERMISSIONS[SCORING].value and (who.scope is None or who.scope.covers(name, version))
+
+
 async def _who(request: web.Request) -> Principal:
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not token:

@@ -64,7 +64,7 @@ async def login(request: web.Request) -> web.Response:
     host = request.app[HOST]
     credentials = await read(request, LoginRequest, MOST_BYTES)
     with signing_in(request, credentials.username):
-        who = await host.users.sign_in(credentials.username, credentials.password)
+        who = await host.doors.sign_in(credentials.username, credentials.password)
     return record(_pair(await host.tokens.issue(who)))
 
 
@@ -75,7 +75,7 @@ async def login(request: web.Request) -> web.Response:
 async def renew(request: web.Request) -> web.Response:
     """Exchange a refresh token for a new pair; the old pair ends."""
     old = await read(request, RenewTokenRequest, MOST_BYTES)
-    return record(_pair(await request.app[HOST].tokens.renew(old.refresh_token)))
+    return record(_pair(await request.app[HOST].doors.renew(old.refresh_token)))
 
 
 @routes.delete(

@@ -134,7 +134,7 @@ async def _decided(request: web.Request, parameters: Mapping[str, str]) -> Princ
 async def _signed_in(request: web.Request, parameters: Mapping[str, str]) -> Principal:
     name = parameters.get("username", "")
     with signing_in(request, name):
-        return await request.app[HOST].users.sign_in(name, parameters.get("password", ""))
+        return await request.app[HOST].doors.sign_in(name, parameters.get("password", ""))
 
 
 def _ask(request: web.Request, asked: Mapping[str, str] | Answer, words: str = "") -> web.Response:

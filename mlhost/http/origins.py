@@ -7,6 +7,7 @@ address, must call the server by a name on a list. A page of another origin is l
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import re
 import socket
@@ -45,7 +46,7 @@ class Origins:
         self._is_wildcard = _is_wildcard(settings.host)
         self.pages = frozenset(_page(page) for page in settings.origins)
 
-    def answers_to(self, host: str, request: web.Request) -> bool:
+    def answers_to(self, host: str, transport: asyncio.BaseTransport | None) -> bool:
         """Whether a Host header names this server; bound to all addresses, it answers to the one it was reached at."""
         if host in self._remembered:
             return True
@@ -54,7 +55,7 @@ class Origins:
             if len(self._remembered) < MAX_REMEMBERED:
                 self._remembered.add(host)
             return True
-        return name != "" and (self._is_open or (self._is_wildcard and name == _reached_at(request)))
+        return name != "" and (self._is_open or (self._is_wildcard and name == _reached_at(transport)))
 
     def lets_in(self, page: str, host: str) -> bool:
         """Whether a page of that origin may ask: a listed one, or one that this server itself has sent."""
@@ -78,7 +79,7 @@ async def middleware(request: web.Request, handler: Handler) -> web.StreamRespon
     hosts = request.headers.getall("Host", ())
     if len(hosts) != 1:
         raise web.HTTPBadRequest(text="A request has one Host header, which names the server it is for.")
-    if not origins.answers_to(hosts[0], request):
+    if not origins.answers_to(hosts[0], request.transport):
         told = f"This server does not answer to the name {hosts[0][:256]!r}; if it should, list it in"
         raise web.HTTPMisdirectedRequest(text=f"{told} server.allowed_hosts.")
     page = request.headers.get("Origin")
@@ -127,8 +128,8 @@ def _is_wildcard(host: str) -> bool:
         return False
 
 
-def _reached_at(request: web.Request) -> str:
-    reached = request.transport.get_extra_info("sockname") if request.transport else None
+def _reached_at(transport: asyncio.BaseTransport | None) -> str:
+    reached = transport.get_extra_info("sockname") if transport else None
     return _plain(reached[0]) if reached else ""
 
 

@@ -1,15 +1,35 @@
-"""Consuming a service: the HTTP side of the hot path (contract section 1.3)."""
+"""Consuming a service: the HTTP side of the hot path (contract section 1.3).
+
+A plain call of somebody known goes from its connection to the worker and back (`Calls`); any other takes the way of all
+requests (`consume`), which also tells what is wrong with it.
+"""
 
 from __future__ import annotations
 
-from aiohttp import web
+import asyncio
+from time import perf_counter
+from uuid import uuid4
 
+from aiohttp import web
+from aiohttp.helpers import rfc822_formatted_time
+from aiohttp.http import SERVER_SOFTWARE
+
+from mlhost.auth.principal import Principal
+from mlhost.errors import NotFound
+from mlhost.http import errors, guard
 from mlhost.http.exchange import body, json_bytes
-from mlhost.http.keys import HOST
+from mlhost.http.heads import Head
+from mlhost.http.keys import HOST, TRAFFIC
+from mlhost.http.origins import ORIGINS
 from mlhost.http.routes import Routes
-from mlhost.scoring import score
+from mlhost.http.trail import SCORING
+from mlhost.scoring import Ready, score
 
 routes = Routes()
+
+ANSWER = "HTTP/1.1 %d %s\r\n%sContent-Length: %d\r\nDate: %s\r\n\r\n"
+SERVER = f"Server: {SERVER_SOFTWARE}\r\n"
+JSON = f"Content-Type: application/json\r\n{SERVER}"
 
 
 @routes.post("/api/{name}/{version}")
@@ -20,3 +40,57 @@ async def consume(request: web.Request) -> web.Response:
     inputs = await body(request)
     # Only now: the version may have been patched while the body was on its way.
     return json_bytes(await score(services.ready(match["name"], match["version"]), inputs))
+
+
+class Calls:
+    """Plain calls of an application's services, answered without its general machinery."""
+
+    def __init__(self, app: web.Application) -> None:
+        host = app[HOST]
+        self._services = host.services
+        self._tokens = host.tokens
+        self._origins = app[ORIGINS]
+        self._traffic = app[TRAFFIC]
+        self._most = host.config.server.max_body_bytes
+        self._varies = "Vary: Origin\r\n" if self._origins.pages else ""
+
+    def accept(self, head: Head, transport: asyncio.BaseTransport) -> tuple[Ready, Principal] | None:
+        """What is called, and by whom; None if there is anything to be asked or refused."""
+        if head.call is None or head.has_origin or head.body_bytes > self._most or self._traffic.draining:
+            return None
+        who = self._tokens.remembered(head.token)
+        if who is None or not guard.may_score(who, *head.call) or not self._origins.answers_to(head.host, transport):
+            return None
+        try:
+            return self._services.ready(*head.call), who
+        except NotFound:
+            return None
+
+    async def answer(self, ready: Ready, who: Principal, inputs: bytes) -> tuple[bytes, bool]:
+        """The whole answer to one call, head and all, and whether the connection is kept."""
+        started = perf_counter()
+        self._traffic.begin()
+        try:
+            content = await score(ready, inputs)
+        except Exception as fault:
+            response = self._failed(fault, who, started)
+        else:
+            if errors.is_logged(200, is_call=True):
+                errors.log_request(*SCORING, 200, perf_counter() - started, who, uuid4().hex)
+            response = self._head(200, "OK", JSON, len(content)) + content
+        finally:
+            self._traffic.end()
+        return response, not self._traffic.draining
+
+    def _failed(self, fault: Exception, who: Principal, started: float) -> bytes:
+        request_id = uuid4().hex
+        told = errors.told(fault, lambda: request_id)
+        errors.log_request(*SCORING, told.status, perf_counter() - started, who, request_id)
+        assert isinstance(told.body, bytes)
+        fields = SERVER + "".join(f"{name}: {value}\r\n" for name, value in told.headers.items())
+        return self._head(told.status, told.reason, fields, len(told.body)) + told.body
+
+    def _head(self, status: int, reason: str, fields: str, length: int) -> bytes:
+        closing = "Connection: close\r\n" if self._traffic.draining else ""
+        head = ANSWER % (status, reason, f"{fields}{self._varies}{closing}", length, rfc822_formatted_time())
+        return head.encode()

@@ -8,7 +8,6 @@ import logging
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
 
 from aiohttp import web
 
@@ -16,9 +15,10 @@ from mlhost.config import Config
 from mlhost.errors import Unavailable
 from mlhost.host import Host
 from mlhost.http.app import create_app
-from mlhost.http.errors import answer
+from mlhost.http.connection import Connection
 from mlhost.http.keys import TRAFFIC
 from mlhost.http.origins import is_loopback
+from mlhost.http.scoring import Calls
 from mlhost.http.tls import Certificate
 
 log = logging.getLogger(__name__)
@@ -51,7 +51,7 @@ async def serve(host: Host, certificate: Certificate | None = None) -> AsyncIter
     await runner.setup()
     try:
         listener = _listen(config)
-        site = _Site(runner, listener, config, certificate)
+        site = _Site(runner, app, listener, config, certificate)
         await site.start()
         yield site.name
         await site.stop()
@@ -62,69 +62,21 @@ async def serve(host: Host, certificate: Certificate | None = None) -> AsyncIter
         await runner.cleanup()
 
 
-class _Connection(web.RequestHandler):
-    """A connection that must deliver its header in time: aiohttp itself waits for ever.
-
-    On a kept connection the beginning of a next header may arrive in one piece with the request before; then it is
-    `server.keepalive_seconds` that bounds the wait.
-    """
-
-    __slots__ = ("_header_seconds", "_header_timer")
-
-    def __init__(self, server: web.Server, header_seconds: float, **options: Any) -> None:
-        super().__init__(server, **options)
-        self._header_seconds = header_seconds
-        self._header_timer: asyncio.TimerHandle | None = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        super().connection_made(transport)
-        self._expect_header()
-
-    def data_received(self, data: bytes) -> None:
-        seen = self._request_count
-        super().data_received(data)
-        if self._request_count != seen:
-            self._forget_header()
-        elif self._current_request is None and self._header_timer is None:
-            self._expect_header()  # the first part of the next header on a kept connection
-
-    def handle_error(
-        self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
-    ) -> web.StreamResponse:
-        """The answer to what is not HTTP or failed outside every handler, in the one shape errors have."""
-        if request.writer.output_size > 0:
-            raise ConnectionError("An answer is under way already.")
-        # Neither `message` nor `exc` of a request that cannot be read: they quote it, with whatever token it holds.
-        if status >= 500:
-            log.error("a request failed outside every handler", exc_info=exc)
-        else:
-            log.debug("a request cannot be read: %s", type(exc).__name__)
-        response = answer(status, "The request is not HTTP as this server reads it.", "BadRequest")
-        response.force_close()
-        return response
-
-    def connection_lost(self, exc: BaseException | None) -> None:
-        self._forget_header()
-        super().connection_lost(exc)
-
-    def _expect_header(self) -> None:
-        self._header_timer = self._loop.call_later(self._header_seconds, self.force_close)
-
-    def _forget_header(self) -> None:
-        if self._header_timer is not None:
-            self._header_timer.cancel()
-            self._header_timer = None
-
-
 class _Site(web.BaseSite):
     """Accepts on a bound socket, with our kind of connection."""
 
-    __slots__ = ("_config", "_socket")
+    __slots__ = ("_app", "_config", "_socket")
 
     def __init__(
-        self, runner: web.AppRunner, listener: socket.socket, config: Config, certificate: Certificate | None
+        self,
+        runner: web.AppRunner,
+        app: web.Application,
+        listener: socket.socket,
+        config: Config,
+        certificate: Certificate | None,
     ) -> None:
         super().__init__(runner, backlog=BACKLOG, ssl_context=certificate.context if certificate else None)
+        self._app = app
         self._socket = listener
         self._config = config
 
@@ -141,10 +93,12 @@ class _Site(web.BaseSite):
         loop = asyncio.get_running_loop()
         server = self._runner.server
         assert server is not None
+        calls = Calls(self._app)
 
-        def connect() -> _Connection:
-            return _Connection(
+        def connect() -> Connection:
+            return Connection(
                 server,
+                calls,
                 self._config.server.header_seconds,
                 loop=loop,
                 access_log=None,

@@ -44,6 +44,8 @@ class UserResponse(WireStruct):
     name: str
     role: RoleTitle
     groups: list[str]
+    effective_role: Annotated[str, Meta(description="What comes of them: Owner, Contributor, Reader or None.")]
+    because: Annotated[str, Meta(description="The rule that made it so.")]
     creation_time: str
 
 
@@ -66,7 +68,13 @@ async def create(request: web.Request) -> web.Response:
 
 @routes.patch(
     "/users/{user}",
-    tells=Operation("updateUser", takes=UpdateUserRequest, gives={200: UserResponse}, refuses=(NotFound,), note=ADDED),
+    tells=Operation(
+        "updateUser",
+        takes=UpdateUserRequest,
+        gives={200: UserResponse},
+        refuses=(NotFound, Conflict),
+        note=f"{ADDED} The last Owner stays one.",
+    ),
 )
 async def update(request: web.Request) -> web.Response:
     """Change a user's password, role or groups."""
@@ -94,5 +102,10 @@ async def revoke(request: web.Request) -> web.Response:
 
 def _told(user: User) -> UserResponse:
     return UserResponse(
-        name=user.name, role=title_of(user.role), groups=list(user.groups), creation_time=timestamp(user.created_at)
+        name=user.name,
+        role=title_of(user.role),
+        groups=list(user.groups),
+        effective_role=user.standing.role.title,
+        because=user.standing.because,
+        creation_time=timestamp(user.created_at),
     )

@@ -182,17 +182,16 @@ class _PristineFiles:
         self._outputs = output_files
         self._state = look(folder)
         self._kept = {name: (folder / name).read_bytes() for name in self._state}
-        self._seen_ns: int | None = None
+        self._seen: tuple[int, int, int] | None = None  # the folder, when it was last looked into
 
     def collect(self) -> tuple[dict[str, bytes | None], list[str]]:
         """The declared files as they are now (None if missing), and what was made or changed; all is then put back."""
         changed: list[str] = []
         try:
-            files: dict[str, bytes | None] = {name: self._read(name) for name in self._outputs}
+            files: dict[str, bytes | None] = {name: self._read(name) for name in self._outputs} if self._outputs else {}
         finally:
             if self._touched():
                 changed = self._put_back()
-            os.chdir(self._folder)
         return files, changed
 
     def _read(self, name: str) -> bytes | None:
@@ -204,15 +203,13 @@ class _PristineFiles:
         return path.read_bytes()
 
     def _touched(self) -> bool:
-        try:
-            if self._folder.stat().st_mtime_ns != self._seen_ns:
-                return True
-        except FileNotFoundError:  # the call removed its own working directory
-            self._folder.mkdir(mode=0o700)
-            return True
-        return bool(self._kept) and look(self._folder) != self._state
+        """Whether the call has left the working directory, moved it, or changed what is in it."""
+        # Not by the folder's path, which would take longer than all the rest.
+        return _state(os.curdir) != self._seen or (bool(self._kept) and look(self._folder) != self._state)
 
     def _put_back(self) -> list[str]:
+        self._folder.mkdir(mode=0o700, exist_ok=True)  # the call may have removed it
+        os.chdir(self._folder)
         now = look(self._folder)
         new = {entry.name for entry in self._folder.iterdir()} - self._kept.keys()
         changed = {name for name in self._kept if now.get(name) != self._state[name]}
@@ -221,10 +218,16 @@ class _PristineFiles:
         for name in changed:
             (self._folder / name).write_bytes(self._kept[name])
         self._state = look(self._folder)
-        stamp = self._folder.stat().st_mtime_ns
+        seen = _state(self._folder)
         # A change within the same tick would carry the same stamp: look again next time.
-        self._seen_ns = stamp if time.time_ns() - stamp > FOLDER_TICK_NS else None
+        self._seen = seen if time.time_ns() - seen[-1] > FOLDER_TICK_NS else None
         return sorted(new | (changed & now.keys()))
+
+
+def _state(folder: Path | str) -> tuple[int, int, int]:
+    """Which folder it is, and when something in it or its own place last changed (ns)."""
+    found = os.stat(folder)  # noqa: PTH116 - see `_touched`
+    return found.st_dev, found.st_ino, found.st_ctime_ns
 
 
 def _remove(path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import re
+import signal
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -26,14 +27,7 @@ def running(
     command: list[str], cpus: set[int] | None = None, environment: Mapping[str, str] | None = None
 ) -> Iterator[Server]:
     """A server process, on these CPUs only if any are named."""
-    process = subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        text=True,
-        env=os.environ | (environment or {}),
-        preexec_fn=(lambda: os.sched_setaffinity(0, cpus)) if cpus else None,
-    )
-    try:
+    with launched(command, cpus, environment) as process:
         said = ""
         while "Ready." not in said or "http://" not in said:
             line = process.stdout.readline()
@@ -42,9 +36,31 @@ def running(
             said += line
         token = re.search(r"Bearer ([^']+)'", said)
         yield Server(process.pid, re.search(r"http://[\d.]+:\d+", said)[0], token[1] if token else "")
+
+
+@contextmanager
+def launched(
+    command: list[str], cpus: set[int] | None = None, environment: Mapping[str, str] | None = None
+) -> Iterator[subprocess.Popen[str]]:
+    """A process and all it starts, on these CPUs only if any are named; what it prints may be read, but not its log."""
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env=os.environ | (environment or {}),
+        start_new_session=True,
+        preexec_fn=(lambda: os.sched_setaffinity(0, cpus)) if cpus else None,
+    )
+    try:
+        yield process
     finally:
         process.terminate()
-        process.wait()
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
 
 
 def describe() -> str:

@@ -1,7 +1,8 @@
-"""Round trips of one Iris row with keep-alive: mlhost beside a bare aiohttp handler that calls the same model inline.
+"""Scoring, side by side: mlhost and whatever peers are installed answer the same calls in one run.
 
-Both servers run in one go and are asked in turn, so that the machine's mood is the same for both; the figure to look at
-is the ratio of the medians. Where it can be, servers run on one CPU and the client on another.
+Every server runs on one CPU and the load comes from another; all are up at the same time and asked in turn, and what
+counts are ratios of medians over the rounds. mlhost checks a bearer token on every call, the peers have no door.
+Peers besides aiohttp, each in an environment of its own: scripts/bench peers fastapi litserve bentoml
 """
 
 from __future__ import annotations
@@ -13,96 +14,250 @@ import socket
 import statistics
 import sys
 import time
-from contextlib import ExitStack
-from urllib.parse import urlsplit
+import urllib.request
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
-from machine import Server, describe, running
+from load import Figures, Target, closed, open_loop, resident_mb
+from machine import describe, launched, running
+from models import BODIES
 
-BARE = """
-import json, sys
-import uvloop
-from aiohttp import web
+HERE = Path(__file__).parent
+PEERS = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "mlhost" / "peers"
+WORKS = {
+    "noop": "no-op",
+    "svc": "Iris SVC, one row",
+    "forest": "RandomForest(100), one row",
+    "rows": "LogisticRegression, 100 x 4",
+}
+PLACEMENTS = ("process", "inline")
+CODE = {
+    "noop": "iris_species = flower_data",
+    "svc": "iris_species = [names[index] for index in svc.predict([flower_data])]",
+    "forest": "iris_species = [names[index] for index in forest.predict([flower_data])]",
+    "rows": "iris_species = [names[index] for index in regression.predict(flower_data)]",
+}
+MODELS = """
 from sklearn.datasets import load_iris
+from sklearn.ensemble import RandomForestClassifier
+from sklearn.linear_model import LogisticRegression
 from sklearn.svm import SVC
 
 iris = load_iris()
-names, model = list(iris.target_names), SVC().fit(iris.data, iris.target)
-
-async def consume(request):
-    body = await request.json()
-    species = names[model.predict([body["flower_data"]])[0]]
-    return web.json_response({
-        "success": True, "errorMessage": "", "changedFiles": [], "outputFiles": {},
-        "outputParameters": {"iris_species": species}, "consoleOutput": "",
-    })
-
-async def make():
-    app = web.Application()
-    app.router.add_post("/api/Iris/1.0", consume)
-    return app
-
-def say(line):
-    print("Ready. at", line, flush=True)
-
-web.run_app(make(), host="127.0.0.1", port=0, loop=uvloop.new_event_loop(), access_log=None, print=say)
+names = [str(name) for name in iris.target_names]
+svc = SVC().fit(iris.data, iris.target)
+forest = RandomForestClassifier(100, random_state=0).fit(iris.data, iris.target)
+regression = LogisticRegression(max_iter=1000).fit(iris.data, iris.target)
+del iris
 """
-BODY = json.dumps({"flower_data": [5.1, 3.5, 1.4, 0.2]}).encode()
 
 
-class Client:
-    """One kept connection."""
+@dataclass
+class Contender:
+    """A running server and what it was measured at: work and connections -> figures, one a round."""
 
-    def __init__(self, server: Server) -> None:
-        parts = urlsplit(server.url)
-        self._socket = socket.create_connection((parts.hostname, parts.port))
-        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        head = f"POST /api/Iris/1.0 HTTP/1.1\r\nHost: {parts.netloc}\r\nContent-Type: application/json\r\n"
-        head += f"Authorization: Bearer {server.token}\r\nContent-Length: {len(BODY)}\r\n\r\n"
-        self._request = head.encode() + BODY
+    name: str
+    targets: dict[str, Target]
+    resident_mb: float  # of its first process, once its services have been called
+    figures: dict[tuple[str, int], list[Figures]] = field(default_factory=dict)
 
-    def ask(self) -> float:
-        """Seconds of one round trip; the answer must be right."""
-        start = time.perf_counter()
-        self._socket.sendall(self._request)
-        said = self._socket.recv(65536)
-        while not (said.endswith(b"}") and b"\r\n\r\n" in said):
-            said += self._socket.recv(65536)
-        seconds = time.perf_counter() - start
-        assert b"setosa" in said, said
-        return seconds
+    def median(self, work: str, connections: int, what: str) -> float | None:
+        taken = self.figures.get((work, connections))
+        return statistics.median(getattr(each, what) for each in taken) if taken else None
 
 
-def scoring(rounds: int, requests: int) -> None:
-    """Print the medians and their ratio."""
-    cpus = sorted(os.sched_getaffinity(0))
-    servers, own = ({cpus[0]}, {cpus[-1]})
-    mlhost = [sys.executable, "-m", "mlhost", "serve", "--demo", "--ephemeral", "--port", "0"]
-    with ExitStack() as stack:
-        bare = Client(stack.enter_context(running([sys.executable, "-c", BARE], servers)))
-        ours = Client(stack.enter_context(running(mlhost, servers)))
-        os.sched_setaffinity(0, own)
-        times: dict[str, list[float]] = {"bare aiohttp, model inline": [], "mlhost": []}
-        for number in range(rounds + 1):
-            for name, client in zip(times, (bare, ours), strict=True):
-                taken = [client.ask() for _ in range(requests)]
-                if number:  # the first round warms up
-                    times[name] += taken
-    print(f"Iris SVC, one row, one kept connection; {rounds} x {requests} requests each in turn")
-    print(describe())
-    for name, taken in times.items():
-        p99 = statistics.quantiles(taken, n=100)[98]
-        print(f"{name:<28} median {statistics.median(taken) * 1e6:7.0f} us   p99 {p99 * 1e6:7.0f} us")
-    ratio = statistics.median(times["mlhost"]) / statistics.median(times["bare aiohttp, model inline"])
-    print(f"ratio of the medians {ratio:.2f}")
+# --- the servers ---------------------------------------------------------------------------------------------------
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return listener.getsockname()[1]
+
+
+def body_of(work: str) -> bytes:
+    return json.dumps({"flower_data": BODIES[work]}).encode()
+
+
+@contextmanager
+def peer(name: str, command: list[str], works: tuple[str, ...], cpus: set[int]) -> Iterator[Contender]:
+    """A peer that listens on the port given to it last."""
+    port = free_port()
+    command = [part.replace("PORT", str(port)) for part in command]
+    targets = {work: Target(f"http://127.0.0.1:{port}/{work}", body_of(work), {}) for work in works}
+    with launched(command, cpus, {"PYTHONPATH": str(HERE)}) as process:
+        for work in works:
+            _until_answered(targets[work])
+        yield Contender(name, targets, resident_mb(process.pid))
+
+
+def _until_answered(target: Target, seconds: float = 60) -> None:
+    latest = time.monotonic() + seconds
+    while True:
+        try:
+            ask("POST", target.url, target.body, target.headers)
+        except OSError:
+            if time.monotonic() > latest:
+                raise SystemExit(f"{target.url} does not answer") from None
+            time.sleep(0.1)
+        else:
+            return
+
+
+def ask(method: str, url: str, body: bytes | None, headers: dict[str, str]) -> Any:
+    request = urllib.request.Request(url, body, headers | {"Content-Type": "application/json"}, method=method)
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        return json.loads(answer.read() or b"null")
+
+
+@contextmanager
+def mlhost(cpus: set[int], **settings: str) -> Iterator[list[Contender]]:
+    """Ours, with the services in each placement: a contender for each."""
+    environment = {"MLHOST_RUNTIME_ALLOWED_PLACEMENTS": ",".join(PLACEMENTS)} | settings
+    command = [sys.executable, "-m", "mlhost", "serve", "--demo", "--ephemeral", "--port", "0"]
+    with running(command, cpus, environment) as server:
+        headers = {"Authorization": f"Bearer {server.token}"}
+
+        def call(method: str, path: str, body: Any = None) -> Any:
+            return ask(method, server.url + path, None if body is None else json.dumps(body).encode(), headers)
+
+        session = call("POST", "/sessions", {"runtimeType": "Python"})["sessionId"]
+        assert call("POST", f"/sessions/{session}/execute", {"code": MODELS})["success"]
+        snapshot = call("POST", f"/sessions/{session}/snapshot", {"name": "models"})["snapshotId"]
+        call("DELETE", f"/sessions/{session}")
+        contenders = []
+        for placement in PLACEMENTS:
+            targets = {}
+            for work, code in CODE.items():
+                definition = {
+                    "code": code,
+                    "snapshotId": snapshot,
+                    "runtimeType": "Python",
+                    "placement": placement,
+                    "inputParameterDefinitions": [
+                        {"name": "flower_data", "type": "matrix" if work == "rows" else "vector"}
+                    ],
+                    "outputParameterDefinitions": [{"name": "iris_species", "type": "vector"}],
+                }
+                call("POST", f"/services/{work}/{placement}", definition)
+                targets[work] = Target(f"{server.url}/api/{work}/{placement}", body_of(work), headers)
+                _until_answered(targets[work])
+            contenders.append(Contender(f"mlhost, {placement}", targets, resident_mb(server.pid)))
+        yield contenders
+
+
+def installed_peers(cpus: set[int], stack: ExitStack) -> Iterator[Contender]:
+    """Bare aiohttp, and those of `scripts/bench peers`."""
+    every = tuple(WORKS)
+    script = HERE / "peers"
+    yield stack.enter_context(
+        peer("bare aiohttp", [sys.executable, str(script / "aiohttp_inline.py"), "PORT"], every, cpus)
+    )
+    for name, command, works in (
+        ("FastAPI", ["fastapi/bin/python", str(script / "fastapi_inline.py"), "PORT"], every),
+        ("LitServe", ["litserve/bin/python", str(script / "litserve_api.py"), "PORT", "svc"], ("svc",)),
+        (
+            "BentoML",
+            ["bentoml/bin/bentoml", "serve", "bentoml_service:Consume", "--working-dir", str(script)]
+            + ["--host", "127.0.0.1", "--port", "PORT"],
+            every,
+        ),
+    ):
+        program = PEERS / command[0]
+        if program.exists():
+            yield stack.enter_context(peer(name, [str(program), *command[1:]], works, cpus))
+        else:
+            print(f"{name} is not installed and left out: scripts/bench peers {name.lower()}")
+
+
+# --- the tables ----------------------------------------------------------------------------------------------------
+
+
+def measure(contenders: list[Contender], rounds: int, seconds: float, cpu: int) -> None:
+    for number in range(rounds + 1):
+        for work in WORKS:
+            for connections in (1, 32):
+                for contender in contenders:
+                    if target := contender.targets.get(work):
+                        figures = closed(target, connections, seconds if number else 1, cpu)
+                        if number:  # the first round warms up
+                            contender.figures.setdefault((work, connections), []).append(figures)
+
+
+def show(contenders: list[Contender]) -> None:
+    for work, title in WORKS.items():
+        print(f"\n{title}\n{'':<20}{'1: p50 us':>11}{'p99':>9}{'32: req/s':>12}{'p99 us':>9}")
+        for contender in contenders:
+            if (work, 1) not in contender.figures:
+                continue
+            alone = [contender.median(work, 1, what) for what in ("p50", "p99")]
+            many = [contender.median(work, 32, what) for what in ("rate", "p99")]
+            print(f"{contender.name:<20}{alone[0]:>11,.0f}{alone[1]:>9,.0f}{many[0]:>12,.0f}{many[1]:>9,.0f}")
+
+
+def ratios(contenders: list[Contender]) -> None:
+    """Ours beside each peer: how many times its p50 with one connection, and its requests a second with 32."""
+    ours = [each for each in contenders if each.name.startswith("mlhost")]
+    peers = [each for each in contenders if each not in ours]
+    print(f"\n{'ratios':<20}" + "".join(f"{other.name:>24}" for other in peers))
+    for work, title in WORKS.items():
+        print(title)
+        for contender in ours:
+            cells = ""
+            for other in peers:
+                if (work, 1) in other.figures:
+                    p50 = contender.median(work, 1, "p50") / other.median(work, 1, "p50")
+                    rate = contender.median(work, 32, "rate") / other.median(work, 32, "rate")
+                    cells += f"{f'p50 {p50:.2f} x, req/s {rate:.2f} x':>24}"
+                else:
+                    cells += f"{'-':>24}"
+            print(f"  {contender.name:<18}{cells}")
+
+
+def half_loaded(contender: Contender, work: str, seconds: float) -> None:
+    """An open loop at half of what 32 connections got."""
+    rate = contender.median(work, 32, "rate") / 2
+    figures = open_loop(contender.targets[work], rate, seconds)
+    told = f"p50 {figures.p50:.0f} us, p99 {figures.p99:.0f} us, {figures.p99 / figures.p50:.1f} x"
+    print(f"{contender.name}, {WORKS[work]}, open loop at {rate:,.0f} a second: {told}")
+
+
+def two_cores(cpus: list[int], seconds: float) -> None:
+    """One worker and two, on all CPUs: what the second adds."""
+    rates = []
+    for workers in ("1", "2"):
+        with mlhost(set(cpus), MLHOST_POOL_WORKERS=workers) as (process, _):
+            closed(process.targets["svc"], 32, 1, cpus[-1])
+            rates.append(closed(process.targets["svc"], 32, seconds, cpus[-1]).rate)
+    print(f"Iris SVC on {len(cpus)} CPUs, two workers: {rates[1] / rates[0]:.2f} x one ({rates[0]:,.0f} a second)")
 
 
 def main() -> None:
     """Parse and run."""
     parser = argparse.ArgumentParser(prog="scripts/bench scoring", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=10)
-    parser.add_argument("--requests", type=int, default=300)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=3, help="of load for each figure of a round")
     arguments = parser.parse_args()
-    scoring(arguments.rounds, arguments.requests)
+    cpus = sorted(os.sched_getaffinity(0))
+    servers = {cpus[0]}
+    print(describe())
+    with ExitStack() as stack:
+        contenders = list(installed_peers(servers, stack))
+        contenders += stack.enter_context(mlhost(servers))
+        os.sched_setaffinity(0, {cpus[-1]})
+        measure(contenders, arguments.rounds, arguments.seconds, cpus[-1])
+        show(contenders)
+        ratios(contenders)
+        print()
+        for contender in contenders[-len(PLACEMENTS) :]:
+            for work in ("noop", "svc"):
+                half_loaded(contender, work, arguments.seconds)
+        for contender in contenders:
+            print(f"{contender.name}, resident memory of its first process: {contender.resident_mb:.0f} MB")
+    os.sched_setaffinity(0, cpus)
+    two_cores(cpus, arguments.seconds)
 
 
 main()

@@ -8,8 +8,9 @@ import pytest
 
 from mlhost.auth import attempts as module
 from mlhost.auth.attempts import FROM_AN_ADDRESS, WITH_A_NAME, Attempts
-from mlhost.auth.passwords import MAX_WAITING, THREADS
+from mlhost.auth.passwords import THREADS
 from mlhost.auth.principal import Role
+from mlhost.auth.threads import MAX_WAITING
 from mlhost.errors import Busy, Throttled, Unauthenticated
 from mlhost.http.server import serve
 from tests.parts import PASSWORD, Api, cheap_passwords, host_of_its_own, signed_in
@@ -60,6 +61,14 @@ def test_the_first_failures_cost_nothing_and_each_further_one_twice_as_much(atte
         waits.append(seconds_to_wait(attempts))
         clock.now += waits[-1]
     assert waits == [0, 0, 0, 0, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300, 300]
+
+
+def test_spellings_that_a_directory_takes_for_one_name_are_counted_together(attempts: Attempts) -> None:
+    for spelling in ("Amy", "AMY", " amy ", "\uff41my"):
+        fail(attempts, spelling)
+    assert seconds_to_wait(attempts) == 0
+    fail(attempts)
+    assert seconds_to_wait(attempts, "aMY") == 2
 
 
 def test_a_right_password_after_the_wait_is_let_in_and_begins_anew(attempts: Attempts, clock: Clock) -> None:
@@ -207,4 +216,4 @@ async def test_no_more_than_so_many_passwords_are_hashed_at_once() -> None:
     )
     passwords.close()
     assert sum(isinstance(result, Throttled) for result in results) == 5
-    assert passwords._threads._max_workers == THREADS == 2
+    assert passwords._threads._threads._max_workers == THREADS == 2

@@ -1,9 +1,12 @@
 """Which role somebody has: by name, by group, by default (contract section 8)."""
 
+from collections.abc import Awaitable
+
 import pytest
 
 from mlhost.auth.principal import Role
 from mlhost.auth.roles import GroupRoles, default_role
+from mlhost.errors import Conflict
 from tests.auth.conftest import Parts
 from tests.parts import PASSWORD
 
@@ -70,3 +73,20 @@ async def test_a_first_reader_ends_what_others_had_by_default(parts: Parts) -> N
     await parts.users.add("rita", PASSWORD, READER)
     assert parts.tokens.remembered(access) is None
     assert (await parts.tokens.check(access)).role == NONE
+
+
+async def test_the_last_owner_stays_one(parts: Parts) -> None:
+    async def refused(name: str, change: Awaitable[None]) -> None:
+        with pytest.raises(Conflict, match=f"{name} is the last Owner"):
+            await change
+
+    await parts.users.set_role("anna", OWNER)
+    access = (await parts.tokens.issue(await parts.users.sign_in("anna", PASSWORD))).access
+    for role in (NONE, READER, None):
+        await refused("anna", parts.users.set_role("anna", role))
+    assert (await parts.tokens.check(access)).role is OWNER  # nothing has changed
+    await parts.users.add("bert", PASSWORD, None)
+    await parts.users.set_groups("bert", ["bosses"])
+    await parts.users.set_role("anna", READER)
+    await refused("bert", parts.users.set_groups("bert", ["staff"]))
+    await refused("bert", parts.users.set_role("bert", NONE))

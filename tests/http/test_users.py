@@ -40,6 +40,7 @@ async def test_what_cannot_be_done_is_refused_whole(admin: Api, name: str) -> No
     await admin("POST", "/users", 400, {"name": "x", "password": "short"})
     await admin("POST", "/users", 400, {"name": "x", "password": PASSWORD, "role": "King"})
     await admin("PATCH", "/users/nobody", 404, {"role": "Owner"})
+    await admin("PATCH", "/users/admin", 409, {"role": "Reader"})  # the last Owner
     await admin("DELETE", "/users/nobody/tokens", 404)
     await admin("PATCH", f"/users/{name.replace('/', '%2F')}", 400, {"password": "another one", "role": "King"})
     async with admin.http.post("/login", json={"username": name, "password": PASSWORD}) as response:

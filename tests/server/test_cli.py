@@ -13,6 +13,8 @@ from click.testing import CliRunner, Result
 
 from mlhost.cli import main
 from mlhost.config import SETTINGS
+from mlhost.http.explain import FURTHER
+from mlhost.http.guard import PERMISSIONS
 from mlhost.store import Store
 from mlhost.store.folder import DataFolder
 from tests.parts import keep
@@ -201,3 +203,38 @@ def test_the_module_runs_as_the_command() -> None:
         [sys.executable, "-m", "mlhost", "--version"], capture_output=True, text=True, env=os.environ, timeout=30
     )
     assert done.stdout.startswith("mlhost, version ")
+
+
+def test_it_tells_the_rule_that_decides(data: Path) -> None:
+    for name, role in (("ann", "owner"), ("rita", "reader"), ("dora", "default")):
+        mlhost("user", "add", name, "--password", "a password", "--role", role, "--data", data)
+    mlhost("user", "groups", "dora", "science", "--data", data)
+
+    def told(expect: int, *asked: str, **environment: str) -> str:
+        result = CliRunner(env=environment).invoke(main, ["auth", "explain", *asked, "--data", str(data)])
+        assert result.exit_code == expect, result.output
+        return result.output
+
+    said = told(0, "ann", "delete", "/services/iris/1.0")
+    assert "ann is Owner: given by name." in said
+    assert "the route DELETE /services/{name}/{version}, which is for the role Contributor or a higher one" in said
+    assert "Only the publisher of a version, and Owners" in said
+    assert "So rita may not." in told(1, "rita", "POST", "/sessions")
+    assert "So rita may." in told(0, "rita", "POST", "/api/iris/1.0?x=1")
+    assert "somebody is a Reader" in told(1, "dora", "GET", "/services")
+    groups = {"MLHOST_AUTH_CONTRIBUTOR_GROUPS": "science"}
+    assert "dora is Contributor: by the group science (auth.contributor_groups)" in told(
+        0, "dora", "GET", "/services", **groups
+    )
+    assert "for anybody, signed in or not" in told(0, "dora", "POST", "/login")
+    assert "There is no route PUT /login; that address knows POST" in told(1, "ann", "PUT", "/login")
+    assert "no method leads there" in told(1, "ann", "GET", "/nowhere")
+    assert "There is no user 'eve'" in told(1, "eve", "GET", "/services")
+    shut = {"MLHOST_LDAP_URL": "ldaps://directory.example.org", "MLHOST_LDAP_SEARCH_BASE": "dc=example"}
+    mlhost("user", "add", "admin", "--password", "a password", "--role", "owner", "--data", data)
+    assert "auth.keep_admin" in told(1, "admin", "GET", "/users", **shut)
+
+
+def test_what_is_told_of_things_behind_the_door_belongs_to_routes_there_are() -> None:
+    for method, begins, _ in FURTHER:
+        assert any(method in ("", known) and route.startswith(begins) for known, route in PERMISSIONS), begins

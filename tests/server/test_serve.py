@@ -8,15 +8,17 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 import requests
 
 from mlhost.store.folder import DataFolder
-from tests.parts import SHARED, names_and_types, until
+from tests.parts import PASSWORD, SHARED, names_and_types, until
 from tests.server.conftest import Server, Start
 from tests.server.test_cli import mlhost
+from tests.slapd import QUERY_PASSWORD, Slapd
 
 HERE = Path(__file__).parent
 
@@ -272,3 +274,24 @@ def test_a_second_signal_ends_a_server_that_waits(start: Start) -> None:
     assert server.process.poll() is None
     assert server.stop()[0] == 1
     asking.join()
+
+
+def test_a_server_with_a_directory_says_who_signs_in_and_logs_no_password(
+    start: Start, directory: Slapd, tmp_path: Path
+) -> None:
+    ldap = asdict(directory.settings())
+    settings = {f"MLHOST_LDAP_{name.upper()}": str(value) for name, value in ldap.items() if value != ""}
+    server = start(log=tmp_path / "log", MLHOST_LOGS_LEVEL="debug", **settings)
+    assert f"Sign in as a user of {ldap['url']}; admin does not (auth.keep_admin)." in server.said
+    server.call("POST", "/login", json={"username": "BOB", "password": PASSWORD})
+    server.call("POST", "/login", 401, json={"username": "bob", "password": "not bob's at all"})
+    server.call("POST", "/login", 401, json={"username": "admin", "password": PASSWORD})
+    server.stop()
+    written = (tmp_path / "log").read_text()
+    assert "the local admin is not let in" in written
+    audit = (tmp_path / "data" / "audit.jsonl").read_text()
+    assert len(audit.splitlines()) == 3
+    assert not [each for each in (PASSWORD, "not bob's", QUERY_PASSWORD) if each in written + audit]
+    demo = [sys.executable, "-m", "mlhost", "serve", "--demo", "--ephemeral", "--port", "0"]
+    refused = subprocess.run(demo, env=os.environ | settings, cwd=tmp_path, capture_output=True, text=True, timeout=30)
+    assert refused.returncode == 1 and "--demo publishes as admin" in refused.stderr

@@ -18,8 +18,8 @@ from mlhost.auth.oauth.grammar import Grammar, Request, SigningIn, Told
 from mlhost.auth.oauth.pending import CODE_SECONDS, DEVICE_SECONDS, Code, Device, Pending
 from mlhost.auth.personal import PREFIX, PersonalTokens
 from mlhost.auth.principal import Principal, Role
+from mlhost.auth.signin import Doors
 from mlhost.auth.tokens import TokenPair, Tokens
-from mlhost.auth.users import Users
 from mlhost.errors import Unauthenticated
 
 Parameters = Mapping[str, str]
@@ -46,9 +46,9 @@ class OAuth:
     """The endpoints of one server; `origin` is its address as the request reached it."""
 
     def __init__(
-        self, users: Users, tokens: Tokens, personal: PersonalTokens, *, clock: Callable[[], float] = time
+        self, doors: Doors, tokens: Tokens, personal: PersonalTokens, *, clock: Callable[[], float] = time
     ) -> None:
-        self.users = users
+        self.doors = doors
         self.tokens = tokens
         self.personal = personal
         self.clock = clock

@@ -95,7 +95,7 @@ class Grammar(AuthorizationServer):
     async def sign_in(self, name: str, password: str, client_id: str) -> TokenPair:
         """Tokens for a password."""
         with self._signing_in(name):
-            who = await self.parts.users.sign_in(name, password)
+            who = await self.parts.doors.sign_in(name, password)
         return await self.parts.tokens.issue(who, client_id)
 
     def query_client(self, client_id: str) -> Client | None:
@@ -136,7 +136,7 @@ class _Refresh(grants.RefreshTokenGrant):
         return _Shown(refresh_token)
 
     def authenticate_user(self, shown: _Shown) -> Order:
-        return Order(self.server.parts.tokens.renew, shown.token)
+        return Order(self.server.parts.doors.renew, shown.token)
 
     def revoke_old_credential(self, shown: _Shown) -> None:
         """Renewing does it."""

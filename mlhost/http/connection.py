@@ -1,0 +1,198 @@
+"""A connection: aiohttp's, but for headers that do not arrive in time and for plain calls of services."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any
+
+from aiohttp import web
+
+from mlhost.auth.principal import Principal
+from mlhost.http import heads
+from mlhost.http.errors import answer
+from mlhost.http.heads import Head
+from mlhost.http.scoring import Calls
+from mlhost.scoring import Ready
+
+log = logging.getLogger(__name__)
+
+PATIENCE_SECONDS = 0.1  # with a body that does not come along with its head
+MAX_MISSING_BYTES = 1 << 16  # of it
+
+Called = tuple[Ready, Principal]
+
+
+class Connection(web.RequestHandler):
+    """A connection on which plain calls are answered by `calls`, and everything else as aiohttp does.
+
+    A plain call is a whole request that arrives by itself while nothing else is under way. aiohttp's parser sees none
+    of it, so there must be nothing in that parser either: only plain requests may have gone to it, to their last byte,
+    and what comes after anything else on the same connection goes to it as well. Two answers never overtake each other:
+    what arrives during a call waits.
+
+    aiohttp itself waits for a header for ever; here it must arrive in time. On a kept connection the beginning of a
+    next header may arrive in one piece with the request before; then it is `server.keepalive_seconds` that bounds the
+    wait.
+    """
+
+    __slots__ = (
+        "_begun",
+        "_call",
+        "_calls",
+        "_head",
+        "_header_seconds",
+        "_header_timer",
+        "_held",
+        "_is_plain",
+        "_owed",
+        "_patience",
+        "_read",
+    )
+
+    def __init__(self, server: web.Server, calls: Calls, header_seconds: float, **options: Any) -> None:
+        super().__init__(server, **options)
+        self._calls = calls
+        self._header_seconds = header_seconds
+        self._header_timer: asyncio.TimerHandle | None = None
+        self._is_plain = True  # nothing but plain requests has come so far
+        self._head = b""  # the last one, and what was read in it: clients repeat themselves
+        self._read: Head | None = None
+        self._call: asyncio.Task[None] | None = None  # the plain call under way
+        self._held = b""  # what arrived meanwhile
+        self._begun = b""  # a plain call whose body is still to come: many clients send it on its own
+        self._owed = 0  # bytes of a plain request's body that aiohttp waits for
+        self._patience: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Wait for the first header."""
+        super().connection_made(transport)
+        self._expect_header()
+
+    def data_received(self, data: bytes) -> None:
+        """Answer a plain call, or pass on to aiohttp what came."""
+        if self._call is not None:
+            self._hold(data)
+            return
+        if not data:  # aiohttp goes on with what it has
+            super().data_received(data)
+            return
+        data = self._take_begun() + data
+        size = self._plain_size(data) if self._is_plain and not self._owed else 0
+        missing = size + self._read.body_bytes - len(data) if size and self._read else self._owed - len(data)
+        if size and 0 <= missing <= MAX_MISSING_BYTES and (called := self._called()):
+            if missing:
+                self._begin(data, missing)
+                return
+            self._forget_header()
+            self._call = self._loop.create_task(self._answer(*called, data[size:]))
+            return
+        self._is_plain = self._is_plain and missing >= 0
+        self._pass_on(data, missing)
+
+    def _pass_on(self, data: bytes, missing: int) -> None:
+        self._owed = max(missing, 0)
+        seen = self._request_count
+        super().data_received(data)
+        if self._request_count != seen:
+            self._forget_header()
+        elif self._current_request is None and self._header_timer is None:
+            self._expect_header()  # the first part of the next header on a kept connection
+
+    def handle_error(
+        self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
+    ) -> web.StreamResponse:
+        """The answer to what is not HTTP or failed outside every handler, in the one shape errors have."""
+        if request.writer.output_size > 0:
+            raise ConnectionError("An answer is under way already.")
+        # Neither `message` nor `exc` of a request that cannot be read: they quote it, with whatever token it holds.
+        if status >= 500:
+            log.error("a request failed outside every handler", exc_info=exc)
+        else:
+            log.debug("a request cannot be read: %s", type(exc).__name__)
+        response = answer(status, "The request is not HTTP as this server reads it.", "BadRequest")
+        response.force_close()
+        return response
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Wait for nothing any more."""
+        self._forget_header()
+        self._take_begun()
+        super().connection_lost(exc)
+
+    # --- plain calls -----------------------------------------------------------------------------------------------
+
+    def _plain_size(self, data: bytes) -> int:
+        """Bytes of the head with which the data begin, if it is a plain one; else 0."""
+        end = data.find(heads.END, 0, heads.MAX_HEAD_BYTES)
+        if end < 0:
+            return 0
+        head = data[:end]
+        if head != self._head:
+            self._head, self._read = head, heads.read(head)
+        return 0 if self._read is None else end + len(heads.END)
+
+    def _called(self) -> Called | None:
+        """What the request calls, if it can be answered at once."""
+        is_idle = self._waiter is not None and not self._waiter.done() and not self._messages
+        if not is_idle or self._close or self._force_close or self.transport is None or self._read is None:
+            return None
+        return self._calls.accept(self._read, self.transport)
+
+    async def _answer(self, ready: Ready, who: Principal, inputs: bytes) -> None:
+        self._request_in_progress = True  # `shutdown` waits for its end
+        is_kept = False
+        try:
+            response, is_kept = await self._calls.answer(ready, who, inputs)
+            if self.transport is not None:  # else the client went away
+                self.transport.write(response)
+        finally:
+            self._call = None
+            self._request_in_progress = False
+            if self._handler_waiter is not None and not self._handler_waiter.done():
+                self._handler_waiter.set_result(None)
+            if not is_kept:
+                self.force_close()
+        self._next_keepalive_close_time = self._loop.time() + self.keepalive_timeout
+        if self._held:
+            self._release()
+
+    def _begin(self, data: bytes, missing: int) -> None:
+        """Wait a moment for the body; aiohttp waits for the rest of a slower one, and says so when there is none."""
+        self._begun = data
+        self._patience = self._loop.call_later(PATIENCE_SECONDS, lambda: self._pass_on(self._take_begun(), missing))
+
+    def _take_begun(self) -> bytes:
+        begun, self._begun = self._begun, b""
+        if self._patience is not None:
+            self._patience.cancel()
+            self._patience = None
+        return begun
+
+    def _hold(self, data: bytes) -> None:
+        """Keep what came too early, and take no more of it."""
+        self._held += data
+        if isinstance(self.transport, asyncio.ReadTransport):
+            self.transport.pause_reading()
+
+    def _release(self) -> None:
+        held, self._held = self._held, b""
+        if isinstance(self.transport, asyncio.ReadTransport):
+            self.transport.resume_reading()
+        self.data_received(held)
+
+    def _process_keepalive(self) -> None:
+        """A connection is not idle during a plain call, which aiohttp does not know of."""
+        if self._call is not None:
+            self._next_keepalive_close_time = self._loop.time() + self.keepalive_timeout
+        super()._process_keepalive()
+
+    # --- the deadline of a header ----------------------------------------------------------------------------------
+
+    def _expect_header(self) -> None:
+        self._header_timer = self._loop.call_later(self._header_seconds, self.force_close)
+
+    def _forget_header(self) -> None:
+        if self._header_timer is not None:
+            self._header_timer.cancel()
+            self._header_timer = None
