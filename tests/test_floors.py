@@ -31,7 +31,7 @@ FLOORS = [
 ]
 FLOOR = {part: number for number, parts in enumerate(FLOORS) for part in parts}
 # What only workers load, and only when user code or a parameter's type asks for it.
-HEAVY = {"numpy", "pandas", "sklearn", "scipy", "dill"}
+HEAVY = {"numpy", "pandas", "sklearn", "scipy", "dill", "onnx", "onnxruntime", "skl2onnx"}
 
 
 def part_of(path: Path) -> str:
