@@ -19,7 +19,7 @@ from typing import Any, TypeVar, cast
 import click
 import platformdirs
 
-from mlhost import __version__, audit, codegen, demo, doctor, logs, remote
+from mlhost import __version__, audit, bench, codegen, demo, doctor, logs, remote
 from mlhost.auth.passwords import Passwords
 from mlhost.auth.users import role_of, title_of
 from mlhost.codegen.document import fetch
@@ -357,6 +357,7 @@ def tls_self_signed(
 
 
 main.add_command(remote.token)
+main.add_command(bench.command)
 
 
 # --- looking after a server ----------------------------------------------------------------------------------------

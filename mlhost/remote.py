@@ -27,6 +27,7 @@ class Remote:
 
     def __init__(self, http: aiohttp.ClientSession) -> None:
         self._http = http
+        self.token = ""  # the access token of the login
 
     async def ask(self, method: str, path: str, body: Any = None) -> Any:
         """The answer to a request as plain data; ClickException with the server's words if it refuses."""
@@ -44,7 +45,8 @@ async def signed_in(url: str, user: str, password: str) -> AsyncIterator[Remote]
         async with aiohttp.ClientSession(url) as http:
             remote = Remote(http)
             pair = await remote.ask("POST", "/login", {"username": user, "password": password})
-            http.headers["Authorization"] = f"Bearer {pair['access_token']}"
+            remote.token = pair["access_token"]
+            http.headers["Authorization"] = f"Bearer {remote.token}"
             try:
                 yield remote
             finally:

@@ -26,6 +26,7 @@ FLOORS = [
     {"host"},
     {"http"},
     {"demo", "doctor", "remote"},
+    {"bench"},
     {"cli"},
     {"__main__"},
 ]

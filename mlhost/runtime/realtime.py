@@ -7,7 +7,6 @@ service's code holds for a model: its console, its deadline, what is told when i
 from __future__ import annotations
 
 import contextlib
-import gc
 import os
 import platform
 from collections.abc import Iterator, Mapping, Sequence
@@ -70,8 +69,6 @@ def open_model(workspace: Workspace, parcel: int) -> None:
         told = "; ".join([pickles.told(fault), *pickles.differences(header.packages)])
         raise CodeFailed(f"The model does not load: {told}") from fault
     workspace.objects["_model"] = model
-    if workspace.is_alone:
-        gc.freeze()  # the model stays: no collection has to look at it again
 
 
 def _try_out(model: Model, example: Mapping[str, Any] | None) -> None:

@@ -1,0 +1,82 @@
+"""`mlhost bench`: a service measured as its callers find it."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from mlhost.bench import Plan
+from mlhost.cli import main
+from mlhost.errors import Invalid
+from tests.parts import PASSWORD, names_and_types
+from tests.server.conftest import Server, serving
+
+INPUTS = json.dumps({"x": 3})
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """One with a service that doubles, one that fails at 3, and one that takes its time."""
+    with serving(tmp_path_factory.mktemp("server")) as start:
+        server = start()
+        token = server.login()
+        parameters = {"inputParameterDefinitions": names_and_types(x="integer")}
+        parameters["outputParameterDefinitions"] = names_and_types(y="integer")
+        codes = {"double": "y = 2 * x", "broken": "y = 1 / (x - 3)", "slow": "import time\ntime.sleep(0.1)\ny = x"}
+        for name, code in codes.items():
+            definition = {"runtimeType": "Python", "code": code} | parameters
+            server.call("POST", f"/services/{name}/1", 201, token, json=definition)
+        yield server
+
+
+def bench(server: Server, service: str, *options: str, expect: int = 0, token: str | None = None) -> str:
+    token = server.login() if token is None else token
+    arguments = ["bench", f"{server.url}/api/{service}/1", "--inputs", INPUTS, "--seconds", "0.3", *options]
+    result = CliRunner().invoke(main, arguments, env={"MLHOST_TOKEN": token}, input=f"{PASSWORD}\n")
+    assert result.exit_code == expect, result.output
+    return result.output if expect else result.stdout
+
+
+def test_it_tells_latency_and_rate_step_by_step_and_draws_them(server: Server, tmp_path: Path) -> None:
+    drawn = tmp_path / "double.png"
+    head, *rows = bench(server, "double", "--connections", "2:6:4", "--png", str(drawn)).splitlines()
+    assert head.split() == ["connections", "answers/s", "p50", "ms", "p95", "ms", "p99", "ms", "failed"]
+    assert [row.split()[0] for row in rows] == ["2", "6"]
+    assert all(row.split()[5] == "0" and "█" in row for row in rows)
+    assert drawn.read_bytes().startswith(b"\x89PNG\r\n")
+
+
+def test_its_figures_are_those_of_the_service(server: Server) -> None:
+    [step] = json.loads(bench(server, "slow", "--json", "--connections", "1:1:1", "--seconds", "1"))
+    assert step["p50"] > 100
+    assert step["p50"] <= step["p95"] <= step["p99"]
+    assert 1 <= step["rate"] < 10
+
+
+def test_answers_of_code_that_fails_are_counted_as_failed(server: Server) -> None:
+    [step] = json.loads(bench(server, "broken", "--json", "--connections", "1:1:1"))
+    assert step["failed"] > 0
+
+
+def test_it_ends_where_an_answer_takes_too_long(server: Server) -> None:
+    steps = json.loads(
+        bench(server, "slow", "--json", "--connections", "1:20:1", "--latency", "50", "--seconds", "0.5")
+    )
+    assert [step["connections"] for step in steps] == [1]
+
+
+def test_without_a_token_it_signs_in_and_out_again(server: Server) -> None:
+    assert "\n" in bench(server, "double", "--connections", "1:1:1", token="")
+
+
+def test_what_is_wrong_is_said_in_words(server: Server) -> None:
+    assert "10:50:10" in bench(server, "double", "--connections", "many", expect=1)
+    assert "JSON" in bench(server, "double", "--inputs", "{", expect=1)
+    assert "--inputs" in bench(server, "double", "--inputs", "@nowhere.json", expect=1)
+    away = CliRunner().invoke(main, ["bench", "http://127.0.0.1:9/api/x/1", "--inputs", "{}", "--token", "x"])
+    assert (away.exit_code, "cannot be measured" in away.output) == (1, True)
+    for spelled in ("5:1:1", "0:5:1", "1:5:0", "1:5000:1", "1:2"):
+        with pytest.raises(Invalid, match="FIRST:MOST:STEP"):
+            Plan.of(spelled, 0, 1)
