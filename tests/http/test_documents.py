@@ -267,11 +267,14 @@ IN_9_3 = {
     "adds property ServicePoolStatusResponse.idle": "what the workers do can be seen",
     "adds property ServicePoolStatusResponse.starting": "what the workers do can be seen",
     "adds property ServicePoolStatusResponse.waiting": "what the workers do can be seen",
+    "adds property ServicePoolStatusResponse.calls": "where the time goes can be seen",
+    "adds property ServicePoolStatusResponse.queueSeconds": "where the time goes can be seen",
+    "adds property ServicePoolStatusResponse.runSeconds": "where the time goes can be seen",
     "adds property ServicePoolStatusResponse.initialPoolSize": "the bounds in force can be seen",
     "adds property ServicePoolStatusResponse.maxPoolSize": "the bounds in force can be seen",
     "never 400: deleteServicePool": "there is nothing to be got wrong",
     "requires ServicePoolStatusResponse: ComputeNodeEndpoint, Status, busy, idle, starting, waiting, initialPoolSize,"
-    " maxPoolSize": "as REQUIRED",
+    " maxPoolSize, calls, queueSeconds, runSeconds": "as REQUIRED",
     "requires GetComputeNodesResponse: computeNodes": "as REQUIRED",
     "requires UpdateComputeNodesRequest: entries": "as REQUIRED",
 }
