@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 from mlhost.errors import CodeFailed
 from mlhost.params.frames import decode_frame, encode_frame
+from mlhost.realtime import TITLES
 from mlhost.runtime import parcels, pickles, samples
 from mlhost.runtime.compiled import Compiled, Part, Plan
 from mlhost.runtime.interrupt import interruptible
@@ -110,29 +111,19 @@ def _converted(model: Estimator) -> tuple[bytes, Plan, str]:
         raise UnlikeError(faults[-1].partition("\n")[0])
     error, content, plan = min(found, key=lambda each: each[0])
     precision = "double" if plan["element"] == "float64" else "single"
-    return (
-        content,
-        plan,
-        (
-            f"compiled, given numbers in {precision} precision; its answers were the estimator's on {len(rows)} rows"
-            f" (numbers within {max(error, 0.0):.1g} of the largest)"
-        ),
-    )
+    why = f"compiled, given numbers in {precision} precision; its answers were the estimator's on {len(rows)} rows"
+    return content, plan, f"{why} (numbers within {error:.1g} of the largest)" if error else why
 
 
 def _rows(model: Estimator) -> Table:
     import numpy as np
 
     table = samples.rows(model.fitted, model.count or 0, model.ranges)
-    if hasattr(model.fitted, "classes_"):
-        near = samples.near_decisions(table, lambda rows: np.asarray(_first(_answers(model, rows))))
+    if hasattr(model.fitted, "classes_") and TITLES["predict"] in _answers(model, table[:1]):
+        near = samples.near_decisions(table, lambda rows: _answers(model, rows)[TITLES["predict"]])
         if near is not None:
             table = np.concatenate([table, near])
     return table
-
-
-def _first(answer: dict[str, list[Any]]) -> list[Any]:
-    return next(iter(answer.values()))
 
 
 def _convert(model: Estimator, element: str, rows: Table, expected: dict[str, list[Any]]) -> tuple[float, bytes, Plan]:

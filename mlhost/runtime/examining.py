@@ -27,7 +27,7 @@ BUSY_SECONDS = 1e-3  # that one run may keep the server's loop; a call by way of
 ROWS = (256, 64, 16, 4, 1)  # how many to take at once, tried in this order
 JOINED = 16  # rows of a try that tells whether several calls are cheaper together
 WORTHWHILE_SECONDS = 50e-6  # saved of each: joining costs a call 10 us
-TRIES = 5
+TRIES = 10
 
 STANDARD = {"", "ai.onnx"}
 LEARNING = "ai.onnx.ml"
