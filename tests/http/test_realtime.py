@@ -16,10 +16,13 @@ from sklearn.datasets import load_iris
 from sklearn.linear_model import LogisticRegression
 from sklearn.svm import SVC
 
+from mlhost.auth.principal import Principal, Role
+from mlhost.engines import Engines
 from mlhost.host import Host, ensure_admin, open_host
 from mlhost.http.server import serve
 from mlhost.realtime import serialize
 from mlhost.scoring import score_on
+from mlhost.store.blobs import Blobs
 from mlhost.store.folder import DataFolder
 from tests.parts import PASSWORD, Api, cheap_passwords, config_for_tests, signed_in
 
@@ -27,6 +30,7 @@ counter = itertools.count()
 iris = load_iris(as_frame=True)
 X, y = iris.data, iris.target
 MODEL = serialize(SVC().fit(X, y))
+SYSTEM = Principal("system", Role.OWNER)
 ROWS = X.iloc[[0, 60]].to_dict(orient="list")
 
 
@@ -423,6 +427,20 @@ async def test_a_model_that_ends_the_process_it_is_compared_in_stays_in_workers(
     assert found["engine"] == "worker"
     assert found["engineReason"].startswith("it could not be compiled: ")
     assert await predicted(admin, f"{name}/1") == {"outputData": {"Prediction": [0, 1]}}
+
+
+async def test_a_compiled_model_that_is_gone_or_does_not_open_any_more_is_told_in_the_log(
+    admin: Api, host: Host, both: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    engine = (await host.services.get(SYSTEM, both, "1")).definition.engine
+    assert engine is not None
+    engines = Engines(host.store, Blobs(host.store, host.folder.key("blobs")))
+    [row] = await host.store.read("select blob, compiled from services where name = ? and version = '1'", (both,))
+    assert await engines.open(row["compiled"], engine) is not None
+    assert not caplog.messages
+    for sha256 in ("0" * 64, row["blob"]):  # none, and one that is no ONNX file
+        assert await engines.open(sha256, engine) is None
+        assert "workers answer in its place" in caplog.messages[-1]
 
 
 async def test_a_dedicated_pool_of_a_compiled_model_is_told_as_any(admin: Api, both: str) -> None:
