@@ -16,11 +16,11 @@ FLOORS = [
     {"names", "places", "config", "logs", "realtime"},
     {"params", "audit"},
     {"runtime", "openapi", "codegen", "compat"},
-    {"executors", "client"},
+    {"executors", "inprocess", "client"},
     {"scoring", "store"},
     {"auth"},
     {"sessions"},
-    {"snapshots"},
+    {"snapshots", "engines"},
     {"services"},
     {"pools", "batches"},
     {"host"},
@@ -32,7 +32,7 @@ FLOORS = [
 ]
 FLOOR = {part: number for number, parts in enumerate(FLOORS) for part in parts}
 # What only workers load, and only when user code or a parameter's type asks for it.
-HEAVY = {"numpy", "pandas", "sklearn", "scipy", "dill"}
+HEAVY = {"numpy", "pandas", "sklearn", "scipy", "dill", "onnx", "onnxruntime", "skl2onnx"}
 
 
 def part_of(path: Path) -> str:
