@@ -27,6 +27,7 @@ from mlhost.errors import Invalid, MlhostError, Unavailable
 from mlhost.params import jsontext
 
 WARM_SECONDS = 0.3  # of calls that are not counted, at each number of connections
+LAST_ANSWER_SECONDS = 60.0  # that the answers which come too late to count may take
 BAR = 40  # characters of the longest bar
 MAX_CONNECTIONS = 1000
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)\r\n", re.IGNORECASE)
@@ -39,7 +40,21 @@ class Call:
     url: str
     body: bytes
     token: str = ""
-    trust: ssl.SSLContext | None = None  # for https
+    trust: ssl.SSLContext | None = None  # whom, if it is https
+
+    @classmethod
+    def of(cls, url: str, body: bytes, token: str, trust: ssl.SSLContext | None) -> Call:
+        """A call, or Invalid if the address is none."""
+        try:
+            at = urlsplit(url)
+            is_sound = at.scheme in ("http", "https") and bool(at.hostname) and at.port != 0 and at.username is None
+        except ValueError:  # a port that is none
+            is_sound = False
+        if not is_sound or not at.path.startswith("/"):
+            raise Invalid(f"{url!r} is not the address of a service, such as http://127.0.0.1:12800/api/Iris/1.0.")
+        if at.scheme == "https":
+            trust = trust or ssl.create_default_context()
+        return cls(url, body, token, trust)
 
     def __bytes__(self) -> bytes:
         at = urlsplit(self.url)
@@ -92,12 +107,17 @@ async def measure(call: Call, plan: Plan) -> AsyncIterator[Step]:
 
 async def _step(call: Call, connections: int, seconds: float) -> Step:
     loop, request, at = asyncio.get_running_loop(), bytes(call), urlsplit(call.url)
-    begins = perf_counter() + WARM_SECONDS
-    callers = [_Caller(request, begins, begins + seconds) for _ in range(connections)]
+    callers = [_Caller(request) for _ in range(connections)]
     try:
         for caller in callers:
             await _connect(loop, caller, at, call.trust)
-        await asyncio.gather(*(caller.done for caller in callers))
+        begins = perf_counter() + WARM_SECONDS
+        for caller in callers:
+            caller.ask_between(begins, begins + seconds)
+        async with asyncio.timeout(WARM_SECONDS + seconds + LAST_ANSWER_SECONDS):
+            await asyncio.gather(*(caller.done for caller in callers))
+    except TimeoutError:
+        raise Unavailable(f"{at.netloc} does not answer.") from None
     except (OSError, EOFError) as fault:
         raise Unavailable(f"{at.netloc} cannot be measured: {fault}") from None
     finally:
@@ -115,8 +135,7 @@ async def _connect(
     loop: asyncio.AbstractEventLoop, caller: _Caller, at: SplitResult, trust: ssl.SSLContext | None
 ) -> None:
     port = at.port or (443 if at.scheme == "https" else 80)
-    secure = (trust or ssl.create_default_context()) if at.scheme == "https" else None
-    await loop.create_connection(lambda: caller, at.hostname or "", port, ssl=secure)
+    await loop.create_connection(lambda: caller, at.hostname or "", port, ssl=trust)
 
 
 @dataclass(eq=False)
@@ -124,8 +143,8 @@ class _Caller(asyncio.Protocol):
     """One connection that asks again as soon as it is answered; only what is asked and answered in time counts."""
 
     request: bytes
-    begins: float  # perf_counter
-    ends: float
+    begins: float = 0.0  # perf_counter
+    ends: float = 0.0
     taken: list[float] = field(default_factory=list)  # seconds
     failed: int = 0
     done: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
@@ -134,16 +153,26 @@ class _Caller(asyncio.Protocol):
     _asked_at: float = 0.0
 
     def connection_made(self, transport: Any) -> None:
-        """Ask for the first time."""
+        """Be ready to ask."""
         self._transport = transport
-        self._ask()
+
+    def ask_between(self, begins: float, ends: float) -> None:
+        """Ask from now on; count from `begins` to `ends`."""
+        self.begins, self.ends = begins, ends
+        if not self.done.done():  # else the connection is lost already
+            self._ask()
 
     def data_received(self, data: bytes) -> None:
         """Take an answer once it is whole."""
         self._came += data
         end = self._came.find(b"\r\n\r\n") + 4
-        length = _LENGTH.search(self._came, 0, end) if end >= 4 else None
-        if length is None or len(self._came) < end + int(length[1]):
+        if end < 4:
+            return
+        length = _LENGTH.search(self._came, 0, end)
+        if length is None:
+            self._refuse("it answers without a Content-Length")
+            return
+        if len(self._came) < end + int(length[1]):
             return
         now = perf_counter()
         if self._asked_at >= self.begins and now <= self.ends:
@@ -160,6 +189,10 @@ class _Caller(asyncio.Protocol):
         """It ends the step, unless that was over."""
         if not self.done.done():
             self.done.set_exception(exc or EOFError("the server closed a connection"))
+
+    def _refuse(self, why: str) -> None:
+        if not self.done.done():
+            self.done.set_exception(EOFError(why))
 
     def close(self) -> None:
         """Ask no more."""
@@ -245,7 +278,7 @@ def command(  # noqa: PLR0913 - one for each option
     """
     try:
         plan = Plan.of(connections, latency, seconds)
-        call = Call(url, _body(inputs), token or "", _trust(cacert))
+        call = Call.of(url, _body(inputs), token or "", _trust(cacert))
         password = "" if token else click.prompt(f"Password of {user}", hide_input=True)
         steps = asyncio.run(_follow(call, plan, Asker(user, password), is_quiet=as_json))
         if png is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import suppress
 from typing import Any
 
 from aiohttp import web
@@ -77,21 +78,24 @@ class Connection(web.RequestHandler):
         if not data:  # aiohttp goes on with what it has
             super().data_received(data)
             return
-        data = self._take_begun() + data
+        if self._begun:
+            data, self._begun = self._begun + data, b""
         size = self._plain_size(data) if self._is_plain and not self._owed else 0
         missing = size + self._read.body_bytes - len(data) if size and self._read else self._owed - len(data)
         if size and 0 <= missing <= MAX_MISSING_BYTES and (called := self._called()):
             if missing:
-                self._begin(data, missing)
+                self._begin(data)
                 return
             self._forget_header()
+            self._keep_patience()
             self._call = self._loop.create_task(self._answer(*called, data[size:]))
             return
+        self._keep_patience()
         self._is_plain = self._is_plain and missing >= 0
-        self._pass_on(data, missing)
-
-    def _pass_on(self, data: bytes, missing: int) -> None:
         self._owed = max(missing, 0)
+        self._pass_on(data)
+
+    def _pass_on(self, data: bytes) -> None:
         seen = self._request_count
         super().data_received(data)
         if self._request_count != seen:
@@ -117,7 +121,8 @@ class Connection(web.RequestHandler):
     def connection_lost(self, exc: BaseException | None) -> None:
         """Wait for nothing any more."""
         self._forget_header()
-        self._take_begun()
+        self._keep_patience()
+        self._begun = self._held = b""
         super().connection_lost(exc)
 
     # --- plain calls -----------------------------------------------------------------------------------------------
@@ -134,8 +139,16 @@ class Connection(web.RequestHandler):
 
     def _called(self) -> Called | None:
         """What the request calls, if it can be answered at once."""
-        is_idle = self._waiter is not None and not self._waiter.done() and not self._messages
-        if not is_idle or self._close or self._force_close or self.transport is None or self._read is None:
+        # Before anything was passed on, aiohttp's own task may not even have begun to wait.
+        is_waiting = self._request_count == 0 if self._waiter is None else not self._waiter.done()
+        if (
+            not is_waiting
+            or self._messages
+            or self._close
+            or self._force_close
+            or self.transport is None
+            or self._read is None
+        ):
             return None
         return self._calls.accept(self._read, self.transport)
 
@@ -146,6 +159,8 @@ class Connection(web.RequestHandler):
             response, is_kept = await self._calls.answer(ready, who, inputs)
             if self.transport is not None:  # else the client went away
                 self.transport.write(response)
+                with suppress(ConnectionError):
+                    await self._drain_helper()  # who does not read does not get more to read either
         finally:
             self._call = None
             self._request_in_progress = False
@@ -157,28 +172,34 @@ class Connection(web.RequestHandler):
         if self._held:
             self._release()
 
-    def _begin(self, data: bytes, missing: int) -> None:
-        """Wait a moment for the body; aiohttp waits for the rest of a slower one, and says so when there is none."""
+    def _begin(self, data: bytes) -> None:
+        """Wait a moment for the body, from its first piece on; for a slower one aiohttp waits, and ends that wait."""
         self._begun = data
-        self._patience = self._loop.call_later(PATIENCE_SECONDS, lambda: self._pass_on(self._take_begun(), missing))
+        self._forget_header()
+        if self._patience is None:
+            self._patience = self._loop.call_later(PATIENCE_SECONDS, self._lose_patience)
 
-    def _take_begun(self) -> bytes:
+    def _lose_patience(self) -> None:
+        self._patience = None
         begun, self._begun = self._begun, b""
+        assert self._read is not None
+        self._owed = begun.find(heads.END) + len(heads.END) + self._read.body_bytes - len(begun)
+        self._pass_on(begun)
+
+    def _keep_patience(self) -> None:
+        """There is no body to wait for any more."""
         if self._patience is not None:
             self._patience.cancel()
             self._patience = None
-        return begun
 
     def _hold(self, data: bytes) -> None:
         """Keep what came too early, and take no more of it."""
         self._held += data
-        if isinstance(self.transport, asyncio.ReadTransport):
-            self.transport.pause_reading()
+        self._pause_transport_reading()
 
     def _release(self) -> None:
         held, self._held = self._held, b""
-        if isinstance(self.transport, asyncio.ReadTransport):
-            self.transport.resume_reading()
+        self._resume_transport_reading()
         self.data_received(held)
 
     def _process_keepalive(self) -> None:

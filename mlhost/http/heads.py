@@ -11,11 +11,12 @@ import re
 from dataclasses import dataclass
 
 MAX_HEAD_BYTES = 8190  # as much as aiohttp takes of one header
+MAX_FIELDS = 128  # as many
 MAX_LENGTH_DIGITS = 9  # of a body that comes in one piece with its head
 END = b"\r\n\r\n"
 
 _REQUEST = re.compile(rb"([A-Z]{3,7}) (/[!-~]*) HTTP/1\.1")
-_FIELD = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([!-~](?:[ -~\t]*[!-~])?)?[ \t]*")
+_FIELD = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):([ -~\t]*)")
 _CALL = re.compile(r"/api/([A-Za-z0-9._~-]+)/([A-Za-z0-9._~-]+)")
 # These change how the message is framed, or who reads on after it.
 _NOT_PLAIN = frozenset({b"transfer-encoding", b"content-encoding", b"expect", b"upgrade", b"te", b"trailer"})
@@ -55,9 +56,11 @@ def read(head: bytes) -> Head | None:
 
 def _fields(lines: list[bytes]) -> dict[bytes, bytes] | None:
     fields: dict[bytes, bytes] = {}
+    if len(lines) > MAX_FIELDS:
+        return None
     for line in lines:
         parts = _FIELD.fullmatch(line)
         if parts is None or (name := parts[1].lower()) in fields or name in _NOT_PLAIN:
             return None
-        fields[name] = parts[2] or b""
+        fields[name] = parts[2].strip(b" \t")
     return fields

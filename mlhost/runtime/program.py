@@ -208,8 +208,12 @@ class _PristineFiles:
 
     def _touched(self) -> bool:
         """Whether the call has left the working directory, moved it, or changed what is in it."""
-        # Not by the folder's path, which would take longer than all the rest.
-        return _state(os.curdir) != self._seen or (bool(self._kept) and look(self._folder) != self._state)
+        # Not by the folder's path, which would take longer than all the rest, unless something is read there.
+        if self._seen is None or _state(os.curdir) != self._seen:
+            return True
+        if self._outputs and _state(self._folder) != self._seen:
+            return True
+        return bool(self._kept) and look(self._folder) != self._state
 
     def _put_back(self) -> list[str]:
         self._folder.mkdir(mode=0o700, exist_ok=True)  # the call may have removed it
@@ -229,8 +233,11 @@ class _PristineFiles:
 
 
 def _state(folder: Path | str) -> tuple[int, int, int]:
-    """Which folder it is, and when something in it or its own place last changed (ns)."""
-    found = os.stat(folder)  # noqa: PTH116 - see `_touched`
+    """Which folder it is, and when something in it or its own place last changed (ns); zeros if it is gone."""
+    try:
+        found = os.stat(folder)  # noqa: PTH116 - see `_touched`
+    except FileNotFoundError:
+        return 0, 0, 0
     return found.st_dev, found.st_ino, found.st_ctime_ns
 
 

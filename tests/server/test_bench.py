@@ -1,15 +1,18 @@
 """`mlhost bench`: a service measured as its callers find it."""
 
+import asyncio
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from click.testing import CliRunner
 
-from mlhost.bench import Plan
+from mlhost.bench import Call, Plan, measure
 from mlhost.cli import main
-from mlhost.errors import Invalid
+from mlhost.errors import Invalid, Unavailable
 from tests.parts import PASSWORD, names_and_types
 from tests.server.conftest import Server, serving
 
@@ -77,6 +80,28 @@ def test_what_is_wrong_is_said_in_words(server: Server) -> None:
     assert "--inputs" in bench(server, "double", "--inputs", "@nowhere.json", expect=1)
     away = CliRunner().invoke(main, ["bench", "http://127.0.0.1:9/api/x/1", "--inputs", "{}", "--token", "x"])
     assert (away.exit_code, "cannot be measured" in away.output) == (1, True)
+    for url in ("127.0.0.1/api", "http://h:99999/x", "http://h", "http://u:p@h/x", "ftp://h/x"):
+        with pytest.raises(Invalid, match="not the address of a service"):
+            Call.of(url, b"{}", "", None)
     for spelled in ("5:1:1", "0:5:1", "1:5:0", "1:5000:1", "1:2"):
         with pytest.raises(Invalid, match="FIRST:MOST:STEP"):
             Plan.of(spelled, 0, 1)
+
+
+@pytest.mark.parametrize("answer", [b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", b""])
+async def test_a_server_that_answers_in_another_way_or_not_at_all_is_given_up(answer: bytes) -> None:
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"{}")
+        writer.write(answer)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(reader.read(), 5)
+        writer.close()
+
+    async with await asyncio.start_server(talk, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        call = Call.of(f"http://127.0.0.1:{port}/api/x/1", b"{}", "", None)
+        with (
+            mock.patch("mlhost.bench.LAST_ANSWER_SECONDS", 0.2),
+            pytest.raises(Unavailable, match=r"does not answer|without a Content-Length"),
+        ):
+            [step async for step in measure(call, Plan(2, 2, 1, seconds=0.1))]
