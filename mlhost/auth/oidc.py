@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hmac
 import json
-from base64 import urlsafe_b64decode, urlsafe_b64encode
+from base64 import b64encode, urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable, Mapping
 from hashlib import sha256, sha384, sha512
 from pathlib import Path
@@ -17,7 +17,6 @@ from time import time
 from typing import Any
 from urllib.parse import quote_plus, urlencode
 
-import aiohttp
 from authlib.oauth2.rfc7636 import create_s256_code_challenge
 from joserfc import jwt
 from joserfc.errors import JoseError
@@ -67,10 +66,6 @@ class OpenId:
     def redirect_uri(self) -> str:
         """Where the provider sends browsers back to, if that is set."""
         return self._settings.redirect_uri
-
-    async def check_provider(self) -> None:
-        """Unavailable if it cannot be asked."""
-        await self.published.about()
 
     async def close(self) -> None:
         """Ask no more."""
@@ -149,8 +144,8 @@ class OpenId:
             ways = about.get("token_endpoint_auth_methods_supported") or ["client_secret_basic"]
             if "client_secret_basic" in ways:
                 del form["client_id"]
-                pair = quote_plus(self._settings.client_id), quote_plus(self._secret)  # RFC 6749 section 2.3.1
-                headers["Authorization"] = aiohttp.BasicAuth(*pair).encode()
+                pair = f"{quote_plus(self._settings.client_id)}:{quote_plus(self._secret)}"  # RFC 6749 section 2.3.1
+                headers["Authorization"] = f"Basic {b64encode(pair.encode()).decode()}"
             else:
                 form["client_secret"] = self._secret
         self._exchanges += 1
@@ -263,6 +258,17 @@ def _check_at_hash(claims: Json, access: Any) -> None:
     expected = urlsafe_b64encode(digest[: len(digest) // 2]).rstrip(b"=")
     if not isinstance(told, str) or not hmac.compare_digest(told.encode("utf-8", "surrogatepass"), expected):
         raise Unauthenticated("The id_token tells of another access token (at_hash).")
+
+
+async def check_provider(settings: Oidc) -> int:
+    """How many public keys a provider signs with; Invalid if the settings do not hold, Unavailable."""
+    _check(settings)
+    _client_secret(settings)
+    published = Published(settings)
+    try:
+        return await published.count()
+    finally:
+        await published.close()
 
 
 # --- settings ------------------------------------------------------------------------------------------------------

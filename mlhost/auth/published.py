@@ -67,6 +67,10 @@ class Published:
         """The provider's metadata; Unavailable if it was never told."""
         return (await self._current()).about
 
+    async def count(self) -> int:
+        """How many keys may verify; Unavailable if it was never told."""
+        return len((await self._current()).keys)
+
     async def key(self, name: object, algorithm: str) -> Key | None:
         """The key of that name that an algorithm may use, None if there is none; Unavailable if no key is known at all.
 

@@ -44,6 +44,8 @@ PERMISSIONS: dict[tuple[str, str], Permission] = {
     ("POST", "/login/refreshToken"): ANYONE,
     ("DELETE", "/login/refreshToken"): ANYONE,
     ("DELETE", "/login/refreshToken/{refreshToken}"): ANYONE,
+    ("GET", "/login/oidc"): ANYONE,
+    ("GET", "/login/oidc/callback"): ANYONE,
     ("GET", "/.well-known/oauth-authorization-server"): ANYONE,
     ("GET", "/oauth/authorize"): ANYONE,
     ("POST", "/oauth/authorize"): ANYONE,

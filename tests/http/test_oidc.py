@@ -7,14 +7,16 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import asdict
 from typing import Any
 
+import aiohttp
 import pytest
 from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.hashes import SHA256
 
+from mlhost import audit
 from mlhost.auth.principal import Role
 from mlhost.host import Host
 from mlhost.http.server import serve
-from tests.oidc import Provider, new_keys
+from tests.oidc import Provider, new_keys, sign_in
 from tests.parts import Api, host_of_its_own
 
 ROLES = {"owner_groups": ["mlhost-owners"], "contributor_groups": ["data-science"], "reader_groups": ["staff"]}
@@ -130,3 +132,34 @@ async def test_a_token_that_does_not_hold_is_401(provider: Provider, host: Host,
     anonymous.token = FORGED[kind](provider)
     await anonymous("GET", "/services", 401)
     assert host.tokens.remembered(anonymous.token) is None
+
+
+# --- signing in with a browser ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+async def browser() -> AsyncIterator[aiohttp.ClientSession]:
+    async with aiohttp.ClientSession(cookie_jar=aiohttp.CookieJar(unsafe=True)) as http:
+        yield http
+
+
+async def test_a_browser_signs_in_at_the_provider_and_comes_back_with_a_token_for_the_console(
+    provider: Provider, host: Host, url: str, browser: aiohttp.ClientSession
+) -> None:
+    answer = await sign_in(browser, f"{url}/login/oidc?next=/console/services%3Fa=b", "bob")
+    assert (answer.status, answer.url.path) == (200, "/login/oidc/callback")
+    assert "signed in as bob@example.org" in await answer.text()
+    assert answer.headers["Refresh"] == "0; url=/console/services?a=b"
+    cookie = answer.cookies["mlhost_console"]
+    assert (cookie["path"], cookie["httponly"], cookie["samesite"], cookie["secure"]) == (
+        "/console",
+        True,
+        "Strict",
+        "",
+    )
+    who = await host.tokens.check(cookie.value)
+    assert (who.name, who.role) == ("bob@example.org", Role.CONTRIBUTOR)
+    await Api(browser, cookie.value)("GET", f"{url}/services")
+    told = [json.loads(line) for line in audit.lines(host.folder.path) if "/login/oidc/callback" in line]
+    assert (told[-1]["user"], told[-1]["status"]) == ("bob@example.org", 200)
+    assert not browser.cookie_jar.filter_cookies(answer.url).get("mlhost_login")
