@@ -108,9 +108,11 @@ class Published:
     # --- how -------------------------------------------------------------------------------------------------------
 
     async def _current(self) -> _Kept:
-        """What is kept, asked for before if it is old."""
-        if self._age() > FRESH_SECONDS:
-            await self._refresh(REFRESH_SECONDS if self._kept else RETRY_SECONDS)
+        """What is kept; when it is old it is asked for anew, and waited for only if it is of no use any more."""
+        if self._age() > USABLE_SECONDS:
+            await self._refresh(RETRY_SECONDS)
+        elif self._age() > FRESH_SECONDS:
+            self._begin_to_ask(REFRESH_SECONDS)
         if self._kept is None or self._age() > USABLE_SECONDS:
             raise self._unavailable(self._fault)
         return self._kept
@@ -120,12 +122,15 @@ class Published:
 
     async def _refresh(self, pause: float) -> None:
         """Ask anew, or wait for the answer that is on its way; nothing happens within `pause` seconds of the last."""
-        if self._asking is None or self._asking.done():
-            if self._clock() - self._asked_at < pause:
-                return
+        self._begin_to_ask(pause)
+        if self._asking is not None:
+            await asyncio.shield(self._asking)  # others wait for it too
+
+    def _begin_to_ask(self, pause: float) -> None:
+        is_asking = self._asking is not None and not self._asking.done()
+        if not is_asking and self._clock() - self._asked_at >= pause:
             self._asked_at = self._clock()
             self._asking = asyncio.get_running_loop().create_task(self._ask())
-        await asyncio.shield(self._asking)  # others wait for it too
 
     async def _ask(self) -> None:
         self.fetches += 1
@@ -204,7 +209,7 @@ def _read_keys(told: Json) -> tuple[Key, ...]:
         try:
             key = kind.import_key(each)
             key.check_use("sig")
-        except (JoseError, ValueError, TypeError):
+        except (JoseError, ValueError, TypeError, KeyError):
             continue
         if not (isinstance(key, RSAKey) and key.raw_value.key_size < MIN_RSA_BITS):
             found.append(key)
