@@ -204,7 +204,7 @@ def _read_keys(told: Json) -> tuple[Key, ...]:
     found = []
     for each in listed[:MAX_KEYS] if isinstance(listed, list) else ():
         kind = KINDS.get(str(each.get("kty"))) if isinstance(each, dict) else None
-        if kind is None or each.get("use", "sig") != "sig":
+        if kind is None:
             continue
         try:
             key = kind.import_key(each)

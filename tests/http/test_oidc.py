@@ -146,6 +146,9 @@ FORGED = {
     "bound to a proof": lambda provider: provider.token(cnf={"jkt": "x"}),
     "for signing out": lambda provider: provider.token(header={"typ": "logout+jwt"}),
     "with groups elsewhere": lambda provider: provider.token(groups=None, _claim_names={"groups": "src1"}),
+    "without an algorithm": lambda provider: rightly(provider, alg=None),
+    "by a list of algorithms": lambda provider: rightly(provider, alg=["RS256"]),
+    "of a key that is a number": lambda provider: rightly(provider, kid=1),
     "unsigned": lambda provider: unsigned(provider, "none"),
     "unsigned, spelled otherwise": lambda provider: unsigned(provider, "nOnE"),
     "signed with the public key": signed_with_the_public_key,
@@ -171,6 +174,13 @@ async def test_a_token_that_does_not_hold_is_401(provider: Provider, host: Host,
     anonymous.token = FORGED[kind](provider)
     await anonymous("GET", "/services", 401)
     assert host.tokens.remembered(anonymous.token) is None
+
+
+async def test_the_issuer_is_checked_once_more_where_the_token_is_verified(provider: Provider, host: Host) -> None:
+    assert host.openid is not None
+    for kind in ("of another issuer", "of no issuer"):
+        with pytest.raises(Unauthenticated, match="iss"):
+            await host.openid.check(FORGED[kind](provider))
 
 
 # --- signing in with a browser ---------------------------------------------------------------------------------------
@@ -233,8 +243,10 @@ async def test_a_browser_that_comes_back_is_let_in_only_for_what_it_began_itself
             assert "mlhost_console" not in answer.cookies
     elsewhere = Begun.of(begun.cookie["mlhost_login"])  # another target than the one it began with
     forged = {"mlhost_login": replace(elsewhere, next="/console/delete").cookie}
-    async with browser.get(callback, params={"state": begun.state, "code": "x"}, cookies=forged) as answer:
-        assert answer.status == 401
+    younger = {"mlhost_login": replace(elsewhere, at=elsewhere.at - 1).cookie}
+    for changed in (forged, younger):
+        async with browser.get(callback, params={"state": begun.state, "code": "x"}, cookies=changed) as answer:
+            assert "not to what this browser asked" in await answer.text()
     late = {"mlhost_login": replace(elsewhere, at=elsewhere.at - BEGUN_SECONDS - 1).cookie}
     async with browser.get(callback, params={"state": begun.state, "code": "x"}, cookies=late) as answer:
         assert "too long ago" in await answer.text()
