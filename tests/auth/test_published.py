@@ -1,8 +1,10 @@
 """What a provider publishes, as far as it is believed: one made for this test says what no real one would."""
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +15,7 @@ from joserfc.jwk import ECKey, OctKey, OKPKey, RSAKey
 from mlhost.auth.published import FRESH_SECONDS, MAX_BYTES, Published
 from mlhost.config import Oidc
 from mlhost.errors import Unavailable
+from mlhost.http.tls import self_signed
 from tests.oidc import new_keys
 from tests.parts import until
 
@@ -28,7 +31,9 @@ class Clock:
 
 
 @asynccontextmanager
-async def published(keys: Any, clock: Clock | None = None, **about: Any) -> AsyncIterator[Published]:
+async def published(
+    keys: Any, clock: Clock | None = None, context: ssl.SSLContext | None = None, ca_file: str = "", **about: Any
+) -> AsyncIterator[Published]:
     """What is known of a provider that publishes these keys, and says that about itself."""
 
     async def tell(request: web.Request) -> web.Response:
@@ -46,9 +51,11 @@ async def published(keys: Any, clock: Clock | None = None, **about: Any) -> Asyn
     app.router.add_get("/.well-known/openid-configuration", tell)
     app.router.add_get("/keys", tell_keys)
     app.router.add_get("/moved", tell_moved)
-    async with TestServer(app) as server:
+    server = TestServer(app)
+    await server.start_server(ssl=context)
+    async with server:
         issuer = str(server.make_url("/")).rstrip("/")
-        known = Published(Oidc(issuer=issuer, timeout_seconds=0.5), clock or Clock())
+        known = Published(Oidc(issuer=issuer, timeout_seconds=2.0, ca_file=ca_file), clock or Clock())
         yield known
         await known.close()
 
@@ -118,6 +125,20 @@ async def test_keys_are_fetched_from_safe_addresses_only(uri: Any) -> None:
     async with published({"keys": [RSA]}, jwks_uri=uri) as known:
         with pytest.raises(Unavailable, match="names no jwks_uri that may be asked"):
             await known.about()
+
+
+async def test_the_certificate_is_checked_by_the_authorities_that_are_set(tmp_path: Path) -> None:
+    cert, key, _ = self_signed((), 1)
+    ca_file, key_file = tmp_path / "ca.pem", tmp_path / "key.pem"
+    ca_file.write_bytes(cert)
+    key_file.write_bytes(key)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(ca_file, key_file)
+    async with published({"keys": [RSA]}, context=context, ca_file=str(ca_file)) as known:
+        assert await known.count() == 1
+    async with published({"keys": [RSA]}, context=context) as known:
+        with pytest.raises(Unavailable, match="certificate"):
+            await known.count()
 
 
 async def test_one_request_answers_all_who_wait_and_outlives_one_who_gives_up() -> None:

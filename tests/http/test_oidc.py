@@ -22,12 +22,12 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from yarl import URL
 
 from mlhost import audit
-from mlhost.auth.oidc import OpenId, _check_at_hash
+from mlhost.auth.oidc import MAX_EXCHANGES, OpenId, _check_at_hash
 from mlhost.auth.principal import Role
 from mlhost.auth.published import FRESH_SECONDS, USABLE_SECONDS, Published
 from mlhost.config import Config, load
 from mlhost.doctor import examine
-from mlhost.errors import Invalid, Unauthenticated, Unavailable
+from mlhost.errors import Invalid, Throttled, Unauthenticated, Unavailable
 from mlhost.host import ADMIN, Host, ensure_admin
 from mlhost.http.oidc import BEGUN_SECONDS, Begun
 from mlhost.http.server import serve
@@ -285,6 +285,17 @@ async def test_a_code_is_good_only_with_the_nonce_and_the_verifier_it_was_asked_
         query = answer.url.query
         with pytest.raises(Unauthenticated, match=words):
             await openid.sign_in(query["code"], query["iss"], redirect_uri, nonce, verifier)
+
+
+async def test_invented_codes_keep_only_so_many_requests_to_the_provider_on_their_way(host: Host, url: str) -> None:
+    openid = host.openid
+    assert openid is not None
+    issuer = openid.published.issuer
+    tries = [openid.sign_in("x", issuer, f"{url}{CALLBACK}", "n", "v" * 43) for _ in range(MAX_EXCHANGES + 5)]
+    answers = await asyncio.gather(*tries, return_exceptions=True)
+    assert [type(answer) for answer in answers].count(Throttled) == 5
+    with pytest.raises(Unauthenticated):  # and they leave nothing behind
+        await openid.sign_in("x", issuer, f"{url}{CALLBACK}", "n", "v" * 43)
 
 
 @pytest.mark.parametrize(
