@@ -156,7 +156,9 @@ def _reload(certificate: Certificate) -> None:
 def _announcement(host: Host, url: str, admin: Admin) -> str:
     lines = [f"mlhost {__version__} at {url}", f"Data in {host.folder.path}"]
     if admin.is_shut_out:
-        lines.append(f"Sign in as a user of {host.config.ldap.url}; admin does not (auth.keep_admin).")
+        lines.append(
+            f"Sign in as a user of {host.config.ldap.url or host.config.oidc.issuer}; admin does not (auth.keep_admin)."
+        )
     elif admin.is_new and admin.password and admin.password_file.exists():
         lines.append(f"Log in as admin with the password {admin.password}")
         lines.append(f"(made for this first start; kept in {admin.password_file})")

@@ -37,6 +37,8 @@ Text = Annotated[str, Meta(min_length=1)]
 Texts = tuple[Text, ...]
 Profile = Literal["isolated", "embedded"]
 Placement = Literal["process", "interpreter", "inline"]
+# By which an identity provider signs: with a key that only it has. There is no "none" and no HS256.
+Algorithm = Literal["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512"]
 
 T = TypeVar("T")
 
@@ -121,6 +123,38 @@ class Ldap:
     look_up_seconds: Seconds = setting(
         3600.0, "Seconds after which users who hold tokens are looked up again, with their groups (1 hour)."
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Oidc:
+    """Sign-in with an OpenID Connect provider, Azure AD (Entra ID) among them; not beside an LDAP directory."""
+
+    issuer: str = setting(
+        "",
+        "Address of the provider, as its tokens spell it in iss; empty: there is none."
+        " Azure AD: https://login.microsoftonline.com/TENANT/v2.0.",
+    )
+    client_id: str = setting("", "Name under which the provider knows this server.")
+    audience: str = setting("", "What the aud of a bearer token must name; empty: oidc.client_id.")
+    client_secret_file: str = setting(
+        "", "File that holds the client secret, for the server's eyes only; empty: the provider asks for none."
+    )
+    redirect_uri: str = setting(
+        "",
+        "Address of this server's /login/oidc/callback as the provider knows it; empty: as the browser spelled it.",
+    )
+    scopes: Texts = setting(("openid", "profile"), "Scopes to ask for when a user signs in with a browser.")
+    algorithms: tuple[Algorithm, ...] = setting(
+        ("RS256", "ES256"), "Algorithms that tokens may be signed by: RS256 to RS512, PS256 to PS512, ES256 to ES512."
+    )
+    user_claims: Texts = setting(
+        ("upn", "preferred_username", "sub"), "Claims that may hold a user's name; the first one that a token has does."
+    )
+    groups_claim: Text = setting("groups", "Claim that holds a user's groups; of Azure AD's app roles: roles.")
+    ca_file: str = setting(
+        "", "File of the authorities (PEM) that sign the provider's certificate; empty: those this machine trusts."
+    )
+    timeout_seconds: Seconds = setting(10.0, "Seconds that the provider has for each answer.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,6 +286,7 @@ class Config:
     server: Server = field(default_factory=Server)
     auth: Auth = field(default_factory=Auth)
     ldap: Ldap = field(default_factory=Ldap)
+    oidc: Oidc = field(default_factory=Oidc)
     runtime: Runtime = field(default_factory=Runtime)
     limits: Limits = field(default_factory=Limits)
     sessions: Sessions = field(default_factory=Sessions)
@@ -263,7 +298,7 @@ class Config:
     @property
     def has_directory(self) -> bool:
         """Whether users come from elsewhere: then the local admin does not sign in (contract section 8)."""
-        return bool(self.ldap.url)
+        return bool(self.ldap.url or self.oidc.issuer)
 
     @property
     def shuts_admin_out(self) -> bool:

@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from mlhost import __version__
+from mlhost.auth.oidc import check_provider
 from mlhost.config import Config
 from mlhost.errors import Conflict, MlhostError
 from mlhost.host import open_directory
@@ -121,11 +122,21 @@ async def _directory(config: Config) -> list[Finding]:
                 findings.append(Finding("directory", f"{directory.url} answers"))
         except MlhostError as fault:
             findings.append(Finding("directory", fault.message, is_problem=True))
+    if config.oidc.issuer:
+        findings.append(await _provider(config))
     told = "does not sign in (auth.keep_admin = false)" if config.shuts_admin_out else "signs in too (auth.keep_admin)"
     findings.append(Finding("admin", told))
     if config.shuts_admin_out and not config.auth.owner_groups:
         findings.append(Finding("auth.owner_groups", "empty: nobody of the directory is an Owner by group"))
     return findings
+
+
+async def _provider(config: Config) -> Finding:
+    try:
+        keys = await check_provider(config.oidc)
+    except MlhostError as fault:
+        return Finding("identity provider", fault.message, is_problem=True)
+    return Finding("identity provider", f"{config.oidc.issuer} answers; public keys that sign: {keys}")
 
 
 def _space(path: Path) -> Iterator[Finding]:

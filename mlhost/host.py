@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING
 
 from mlhost.audit import Audit
 from mlhost.auth.attempts import Attempts
+from mlhost.auth.known import Known
 from mlhost.auth.oauth import OAuth
+from mlhost.auth.oidc import OpenId
 from mlhost.auth.passwords import Passwords, generate
 from mlhost.auth.personal import PersonalTokens
 from mlhost.auth.principal import Role
@@ -63,6 +65,7 @@ class Host:
     tokens: Tokens
     personal: PersonalTokens
     doors: Doors
+    openid: OpenId | None
     oauth: OAuth
     sessions: Sessions
     snapshots: Snapshots
@@ -104,6 +107,7 @@ async def open_host(config: Config, folder: DataFolder, passwords: Passwords | N
         )
         stack.push_async_callback(doors.close)
         doors.watch(config.ldap.look_up_seconds)
+        openid = open_provider(stack, config, doors, tokens.known)
 
         sessions = Sessions(reserve, placements, refusals, _session_limits(config))
         stack.push_async_callback(sessions.close_all)
@@ -137,6 +141,7 @@ async def open_host(config: Config, folder: DataFolder, passwords: Passwords | N
             tokens,
             personal,
             doors,
+            openid,
             OAuth(doors, tokens, personal),
             sessions,
             snapshots,
@@ -190,6 +195,8 @@ def open_directory(stack: AsyncExitStack | ExitStack, config: Config) -> LdapDir
     """Where users of elsewhere sign in, if that is set, until the stack closes; Invalid if its settings do not hold."""
     if not config.ldap.url:
         return None
+    if config.oidc.issuer:
+        raise Invalid("ldap.url and oidc.issuer exclude each other: users come from one place.", field="oidc.issuer")
     try:
         from mlhost.auth.ldap import LdapDirectory
     except ModuleNotFoundError as missing:
@@ -199,6 +206,15 @@ def open_directory(stack: AsyncExitStack | ExitStack, config: Config) -> LdapDir
     directory = LdapDirectory(config.ldap)
     stack.callback(directory.close)
     return directory
+
+
+def open_provider(stack: AsyncExitStack, config: Config, doors: Doors, known: Known) -> OpenId | None:
+    """Who vouches for users, if that is set, until the stack closes; Invalid if its settings do not hold."""
+    if not config.oidc.issuer:
+        return None
+    openid = OpenId(config.oidc, doors, known)
+    stack.push_async_callback(openid.close)
+    return openid
 
 
 def users_of(store: Store, passwords: Passwords, config: Config) -> Users:

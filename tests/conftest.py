@@ -11,7 +11,7 @@ from mlhost.executors.process import ProcessExecutor, ProcessWorker
 from mlhost.host import Host, ensure_admin, open_host
 from mlhost.http.server import serve
 from mlhost.store.folder import DataFolder
-from tests import slapd
+from tests import oidc, slapd
 from tests.parts import COVERAGE, PASSWORD, PRELOAD, Api, Cell, cheap_passwords, config_for_tests, signed_in
 
 
@@ -55,6 +55,12 @@ async def url(host: Host) -> AsyncIterator[str]:
 @pytest.fixture(scope="session")
 def directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[slapd.Slapd]:
     with slapd.running(tmp_path_factory.mktemp("slapd")) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def provider(tmp_path_factory: pytest.TempPathFactory) -> Iterator[oidc.Provider]:
+    with oidc.running(tmp_path_factory.mktemp("provider")) as running:
         yield running
 
 

@@ -79,10 +79,14 @@ class Doors:
             if isinstance(fault, BaseException):
                 raise fault
         assert isinstance(found, Entry)
-        if found.name.casefold() in self._reserved:
-            log.warning("the directory has a user %s, a name that is this server's own: refused", found.name)
+        return await self.admit(found.name, found.groups)
+
+    async def admit(self, name: str, groups: tuple[str, ...] | None) -> Principal:
+        """The principal of a user whom a directory vouches for, as `Users.admit`; no name is one of the reserved."""
+        if name.casefold() in self._reserved:
+            log.warning("the directory has a user %s, a name that is this server's own: refused", name)
             raise Unauthenticated("invalid credentials")
-        return await self._users.admit(found.name, found.groups)
+        return await self._users.admit(name, groups)
 
     async def renew(self, refresh: str, client: str = "") -> TokenPair:
         """Exchange a refresh token for a new pair; a user of the directory must still be there, else all theirs ends.

@@ -91,8 +91,8 @@ class Users:
         """The names of those without a password who hold tokens."""
         return [row["name"] for row in await self._store.read(VOUCHED)]
 
-    async def admit(self, name: str, groups: Collection[str]) -> Principal:
-        """The principal of a user whom a directory vouches for, with the groups they have there now.
+    async def admit(self, name: str, groups: Collection[str] | None) -> Principal:
+        """The principal of a user whom a directory vouches for, with the groups they have there now; None: as before.
 
         They get a user here when they first come, without a password and a role of their own. Unauthenticated if the
         name is that of a user with a password, who is somebody else.
@@ -108,7 +108,8 @@ class Users:
             if row is None:
                 record = {"name": name, "password_hash": None, "role": None, "created_at": time()}
                 await db.execute(INSERT, record)
-            if row is None or json.loads(row["groups"]) != list(groups):
+            if row is None or (groups is not None and json.loads(row["groups"]) != list(groups)):
+                groups = groups or ()
                 await db.execute("update users set groups = ? where name = ?", (json.dumps(list(groups)), name))
                 self.changes += 1
             row = await _first(db, name)
@@ -186,7 +187,8 @@ class Users:
     def _from_row(self, row: sqlite3.Row) -> User:
         standing = self._standing(row)
         if not self.may_come(row):
-            standing = Standing(Role.NONE, "shut out: users are those of a directory (auth.keep_admin, ldap.url)")
+            because = "shut out: users are those of a directory (auth.keep_admin, ldap.url, oidc.issuer)"
+            standing = Standing(Role.NONE, because)
         return User(row["name"], _own(row), tuple(json.loads(row["groups"])), row["created_at"], standing)
 
     async def _has_owner(self, db: aiosqlite.Connection) -> bool:

@@ -12,6 +12,7 @@ from mlhost.http import (
     login,
     nodes,
     oauth,
+    oidc,
     origins,
     personal,
     pools,
@@ -57,6 +58,7 @@ def create_app(host: Host) -> web.Application:
         app.add_routes(routes)
     app.add_routes(batches.routes)
     app.add_routes(oauth.routes)
+    app.add_routes(oidc.routes)
     app[about.DOCUMENTS] = documents()
     guard.check_complete(app)
     return app

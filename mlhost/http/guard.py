@@ -6,12 +6,14 @@ A route without a row here stops the start, so that none is ever open by oversig
 from __future__ import annotations
 
 import enum
+from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
 from mlhost.auth.personal import PREFIX
 from mlhost.auth.principal import Principal, Role, Scope
 from mlhost.errors import Forbidden, Unauthenticated
+from mlhost.host import Host
 from mlhost.http.errors import Handler
 from mlhost.http.keys import HOST, WHO
 from mlhost.http.trail import SCORING
@@ -42,6 +44,8 @@ PERMISSIONS: dict[tuple[str, str], Permission] = {
     ("POST", "/login/refreshToken"): ANYONE,
     ("DELETE", "/login/refreshToken"): ANYONE,
     ("DELETE", "/login/refreshToken/{refreshToken}"): ANYONE,
+    ("GET", "/login/oidc"): ANYONE,
+    ("GET", "/login/oidc/callback"): ANYONE,
     ("GET", "/.well-known/oauth-authorization-server"): ANYONE,
     ("GET", "/oauth/authorize"): ANYONE,
     ("POST", "/oauth/authorize"): ANYONE,
@@ -146,8 +150,16 @@ async def _who(request: web.Request) -> Principal:
     if scheme.lower() != "bearer" or not token:
         raise Unauthenticated("Log in with POST /login and send the header Authorization: Bearer <access_token>.")
     host = request.app[HOST]
-    check = host.personal.check if token.startswith(PREFIX) else host.tokens.check
-    return host.tokens.remembered(token) or await check(token)
+    return host.tokens.remembered(token) or await _checker(host, token)(token)
+
+
+def _checker(host: Host, token: str) -> Callable[[str], Awaitable[Principal]]:
+    """Who is to check a token, by what it looks like."""
+    if token.startswith(PREFIX):
+        return host.personal.check
+    if host.openid is not None and host.openid.is_from_here(token):
+        return host.openid.check
+    return host.tokens.check
 
 
 def _check_scope(scope: Scope, request: web.Request, path: str) -> None:

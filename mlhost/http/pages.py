@@ -54,6 +54,17 @@ def message(sentence: str, status: int = 200) -> web.Response:
     return page(f"<p>{escape(sentence)}</p>", status)
 
 
+def onward(sentence: str, path: str) -> web.Response:
+    """A page that says something and leads on to a path of this server.
+
+    To a browser that comes from another site this is not the same as a redirect: it would follow one without the
+    cookies that are for this site only (SameSite=Strict).
+    """
+    answer = page(f'<p>{escape(sentence)} <a href="{escape(path)}">Go on</a></p>', 200)
+    answer.headers.update({"Refresh": f"0; url={path}", "Referrer-Policy": "no-referrer"})
+    return answer
+
+
 def page(body: str, status: int, target: str = "") -> web.Response:
     """A page; `target` is where a form's answer may lead, beside this server."""
     html = f"<!doctype html>\n<html lang=en><title>mlhost</title>\n<h1>mlhost</h1>\n{body}\n</html>\n"

@@ -16,6 +16,7 @@ from mlhost.errors import Unavailable
 from mlhost.host import Host
 from mlhost.http.app import create_app
 from mlhost.http.connection import Connection
+from mlhost.http.heads import MAX_HEAD_BYTES
 from mlhost.http.keys import TRAFFIC
 from mlhost.http.origins import is_loopback
 from mlhost.http.scoring import Calls
@@ -102,6 +103,7 @@ class _Site(web.BaseSite):
                 self._config.server.header_seconds,
                 loop=loop,
                 access_log=None,
+                max_field_size=MAX_HEAD_BYTES,
                 keepalive_timeout=self._config.server.keepalive_seconds,
                 lingering_time=min(LINGERING_SECONDS, self._config.server.body_seconds),
             )

@@ -31,14 +31,13 @@ def write(request: web.Request, status: int, location: str) -> None:
     """
     resource = request.match_info.route.resource
     route = resource.canonical if resource else "-"
-    who = request.get(WHO)
+    who, claimed = request.get(WHO), request.get(CLAIMED)
     if status in REFUSALS:
         if status == 404 and who is None:  # no such address: nothing that anybody could own
             return
-    elif request.method in READING or (request.method, route) == SCORING:
+    elif (request.method in READING and claimed is None) or (request.method, route) == SCORING:
         return
     # A name that somebody failed to sign in with is one of theirs to choose: it counts as nobody's.
-    claimed = request.get(CLAIMED)
     request.app[HOST].audit.write(
         who.name if who else claimed if status < 400 else None,
         f"{request.method} {route}",

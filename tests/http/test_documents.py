@@ -31,6 +31,7 @@ REFUSAL = {"message": "why", "link": "", "exceptionType": "", "code": 401, "fiel
 ALONE = {("GET", "/swagger.json"), ("GET", "/openapi.json")}  # told by no document: they are the documents
 # Told by their RFCs and by the metadata: they take forms and refuse in a shape of their own.
 OAUTH = {route for route in PERMISSIONS if "oauth" in route[1]}
+FOR_BROWSERS = {("GET", "/login/oidc"), ("GET", "/login/oidc/callback")}  # nothing that a program calls
 
 
 # --- valid and complete
@@ -51,7 +52,7 @@ def test_every_route_is_told_by_both_documents_or_by_those_of_services() -> None
         (method, path.replace("NAME", "{name}").replace("VERSION", "{version}")) for method, path in in_service
     }
     assert addresses(SWAGGER) == addresses(OPENAPI)
-    assert addresses(SWAGGER) | ALONE | OAUTH | consumption == PERMISSIONS.keys()
+    assert addresses(SWAGGER) | ALONE | OAUTH | FOR_BROWSERS | consumption == PERMISSIONS.keys()
 
 
 def addresses(document: Json) -> set[tuple[str, str]]:

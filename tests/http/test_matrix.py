@@ -99,6 +99,8 @@ OPEN: dict[Route, int] = {  # to anyone; the status without a body or query
     ("GET", "/oauth/device"): 200,
     ("POST", "/oauth/device"): 403,
     ("POST", "/oauth/revoke"): 400,
+    ("GET", "/login/oidc"): 404,  # no provider is set
+    ("GET", "/login/oidc/callback"): 404,
     ("POST", "/login"): 400,
     ("POST", "/login/refreshToken"): 400,
     ("DELETE", "/login/refreshToken"): 400,
