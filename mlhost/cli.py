@@ -10,14 +10,13 @@ import signal
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterator
-from contextlib import AsyncExitStack, contextmanager, suppress
+from collections.abc import Callable, Coroutine
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import click
-import platformdirs
 
 from mlhost import __version__, audit, bench, codegen, demo, doctor, logs, remote
 from mlhost.auth.passwords import Passwords
@@ -29,6 +28,7 @@ from mlhost.host import Admin, Host, ensure_admin, open_host, users_of
 from mlhost.http.explain import explain
 from mlhost.http.server import serve as serve_http
 from mlhost.http.tls import Certificate, self_signed, write_pair
+from mlhost.places import data_folder
 from mlhost.store import Store
 from mlhost.store.folder import DataFolder
 
@@ -114,6 +114,7 @@ async def _serve(loaded: Loaded, folder: DataFolder, password: str | None, *, wi
         if with_demo and admin.is_shut_out:
             raise Conflict("--demo publishes as admin, which a directory shuts out: set auth.keep_admin, or leave it.")
         url = await stack.enter_async_context(serve_http(host, certificate))
+        folder.tell_address(url)
         click.echo(_announcement(host, url, admin))
         if with_demo:
             click.echo(await demo.run(host, url))
@@ -358,6 +359,8 @@ def tls_self_signed(
     click.echo(f"Start the server with it: mlhost serve --tls-cert {paths[0]} --tls-key {paths[1]}")
 
 
+main.add_command(remote.login)
+main.add_command(remote.logout)
 main.add_command(remote.token)
 main.add_command(bench.command)
 
@@ -460,12 +463,7 @@ def generate(swagger: str, namespace: str, client_name: str, output: Path) -> No
 # --- shared by the commands ----------------------------------------------------------------------------------------
 
 
-@contextmanager
-def _errors_in_words() -> Iterator[None]:
-    try:
-        yield
-    except MlhostError as error:
-        raise click.ClickException(error.message) from error
+_errors_in_words = remote.errors_in_words
 
 
 def _run(work: Coroutine[Any, Any, Result]) -> Result:
@@ -479,7 +477,7 @@ def _run(work: Coroutine[Any, Any, Result]) -> Result:
 
 
 def _data_path(loaded: Loaded) -> Path:
-    return Path(loaded.config.server.data or platformdirs.user_data_dir("mlhost", appauthor=False))
+    return Path(loaded.config.server.data or data_folder())
 
 
 def _existing_folder(data: str | None, config_file: Path | None) -> Path:

@@ -10,7 +10,8 @@ import aiohttp
 
 from mlhost.auth.principal import Principal, Role
 from mlhost.errors import Unavailable
-from mlhost.host import ADMIN, Host
+from mlhost.host import Host
+from mlhost.places import ADMIN
 
 NAME, VERSION = "Iris", "1.0"
 SETOSA = [5.1, 3.5, 1.4, 0.2]  # sepal length and width, petal length and width, in cm

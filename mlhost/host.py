@@ -36,6 +36,7 @@ from mlhost.executors.pool import PoolSettings
 from mlhost.executors.process import ProcessExecutor
 from mlhost.executors.refusals import Refusals
 from mlhost.executors.reserve import Reserve
+from mlhost.places import ADMIN, PASSWORD_FILE
 from mlhost.pools import Pools
 from mlhost.services import Services
 from mlhost.sessions import SessionLimits, Sessions
@@ -48,9 +49,6 @@ if TYPE_CHECKING:
     from mlhost.auth.ldap import LdapDirectory
 
 log = logging.getLogger(__name__)
-
-ADMIN = "admin"
-PASSWORD_FILE = "admin-password"  # noqa: S105 - the file's name, in the data folder
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from mlhost.auth.principal import Principal
 from mlhost.errors import Invalid
-from mlhost.executors.pool import Usage
+from mlhost.executors.pool import Times, Usage
 from mlhost.services import Services
 from mlhost.store import Store
 
@@ -37,6 +37,7 @@ class PoolState:
     least: int
     most: int
     usage: Usage
+    times: Times
 
     @property
     def is_filled(self) -> bool:
@@ -77,7 +78,7 @@ class Pools:
         """How the workers of a version are; NotFound if there is no such version."""
         pool = self._services.ready(name, version).pool
         row = await self._store.read_one(FIND, (name, version))
-        return PoolState(row is not None, pool.settings.least, pool.settings.workers, pool.usage())
+        return PoolState(row is not None, pool.settings.least, pool.settings.workers, pool.usage(), pool.times)
 
     async def delete(self, who: Principal, name: str, version: str) -> bool:
         """Go back to the server's defaults; whether there was a dedicated pool."""

@@ -14,6 +14,7 @@ Importing this module starts nothing and loads little; the bytes are opened only
 from __future__ import annotations
 
 import json
+import math
 import os
 import platform
 import struct
@@ -59,6 +60,7 @@ class Header:
     example: dict[str, Any] | None  # one row that can be predicted
     python: str  # "3.11.7"
     packages: dict[str, str]  # -> version
+    ranges: dict[str, tuple[float, float]] | None = None  # of a frame's columns of numbers: least and largest
 
 
 def serialize(model: Any, *, columns: Any = None, outputs: Iterable[str] | None = None) -> bytes:
@@ -68,7 +70,8 @@ def serialize(model: Any, *, columns: Any = None, outputs: Iterable[str] | None 
     in the order of the model's features; others that a caller sends are ignored then. Left out, they are the names the
     estimator was fitted with (or those of an ONNX model's inputs); if it has none either, all columns are taken in the
     order they come. A data frame instead of names gives names, and in its first row an example: publishing tries it,
-    where it would otherwise try a row of zeros and a row of texts.
+    where it would otherwise try a row of zeros and a row of texts. The ranges of its columns tell where a compiled
+    model is compared with this one; without a frame they are taken from what the model remembers.
 
     `outputs` are the methods of the estimator to answer with, "predict" by default ("transform" where there is none).
     The columns of `outputData` are `Prediction` from predict, `Probability.<class>` from predict_proba,
@@ -80,10 +83,11 @@ def serialize(model: Any, *, columns: Any = None, outputs: Iterable[str] | None 
     Invalid says what cannot be made bytes. What is opened is opened under the same minor version of Python only.
     """
     names, example = _columns_and_example(columns)
+    ranges = _ranges(columns)
     asked = [outputs] if isinstance(outputs, str) else list(outputs or ())
     content = _onnx_bytes(model)
     if content is not None:
-        return _packed(Header(ONNX, names, asked, example, platform.python_version(), {}), content)
+        return _packed(Header(ONNX, names, asked, example, platform.python_version(), {}, ranges), content)
     if not _is_estimator(model):
         raise Invalid(
             "serialize takes a fitted scikit-learn estimator, or an ONNX model as a path, as bytes or as a ModelProto;"
@@ -92,7 +96,8 @@ def serialize(model: Any, *, columns: Any = None, outputs: Iterable[str] | None 
     asked = asked or [next((method for method in ("predict", "transform") if hasattr(model, method)), "predict")]
     _check_outputs(model, asked)
     names = _checked_columns(model, names)
-    return _packed(Header(ESTIMATOR, names, asked, example, platform.python_version(), _packages()), _pickled(model))
+    header = Header(ESTIMATOR, names, asked, example, platform.python_version(), _packages(), ranges)
+    return _packed(header, _pickled(model))
 
 
 def read_header(file: Readable) -> Header:
@@ -145,6 +150,15 @@ def _columns_and_example(columns: Any) -> tuple[list[str] | None, dict[str, Any]
         return names, None
     values = (columns.iloc[:1, position].tolist()[0] for position in range(len(names)))
     return names, dict(zip(names, values, strict=True))
+
+
+def _ranges(columns: Any) -> dict[str, tuple[float, float]] | None:
+    """Of each column of finite numbers of a frame."""
+    if not hasattr(columns, "iloc") or len(columns) == 0:
+        return None
+    numbers = columns.select_dtypes("number")
+    found = {str(name): (float(column.min()), float(column.max())) for name, column in numbers.items()}
+    return {name: ends for name, ends in found.items() if all(map(math.isfinite, ends))}
 
 
 def _checked_columns(model: Any, names: list[str] | None) -> list[str] | None:

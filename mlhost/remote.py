@@ -1,10 +1,11 @@
-"""A running server as a command sees it: asked over HTTP, signed in for as long as the command runs."""
+"""A running server as a command sees it: asked over HTTP, signed in for as long as the command runs, or for longer."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
-from contextlib import asynccontextmanager
+import socket
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime
 from typing import Any, Protocol, TypeVar
 from urllib.parse import quote
@@ -15,9 +16,12 @@ import click
 from mlhost.auth.principal import Role
 from mlhost.auth.roles import Standing
 from mlhost.auth.users import User, role_of, title_of
+from mlhost.client import connect
+from mlhost.errors import MlhostError, NotFound, Unavailable
 from mlhost.http.personal import DEFAULT_DAYS
+from mlhost.places import DEFAULT_URL, Logins, Saved
 
-URL = "http://127.0.0.1:12800"
+MAX_HOST_LENGTH = 60  # characters of this machine's name that go into a token's
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -120,9 +124,65 @@ def login_options(command: Command) -> Command:
     command = click.option("--user", envvar="MLHOST_USER", default="admin", show_default=True, help="Sign in as.")(
         command
     )
-    return click.option("--url", envvar="MLHOST_URL", default=URL, show_default=True, help="Address of the server.")(
-        command
-    )
+    return click.option(
+        "--url", envvar="MLHOST_URL", default=DEFAULT_URL, show_default=True, help="Address of the server."
+    )(command)
+
+
+# --- logins that are kept ------------------------------------------------------------------------------------------
+
+
+@click.command()
+@click.option("--days", default=DEFAULT_DAYS, show_default=True, help="Days it is good for, 366 at most.")
+@login_options
+def login(days: int, url: str, user: str, password: str) -> None:
+    """Save a login, which mlhost.client.connect() finds from then on.
+
+    What is saved is a personal access token, in a file only you can read: not the password. A server with a certificate
+    of its own making is trusted with MLHOST_CA, the certificate's file.
+    """
+    name = f"login on {socket.gethostname()[:MAX_HOST_LENGTH]}, {datetime.now(UTC):%Y-%m-%d %H:%M:%S.%f}"
+    with errors_in_words(), connect(url, user=user, password=password) as server:
+        secret = server.create_token(name, "all", days=days)
+        logins = Logins.here()
+        old = logins.find(server.url)
+        logins.save(Saved(server.url, user, secret))
+        if old is not None:
+            server.revoke_token(old.token)
+    click.echo(f"You are logged in to {server.url} as {user} for {days} days; mlhost logout ends it.")
+
+
+@click.command()
+@click.option("--url", envvar="MLHOST_URL", help="Address of the server; where you logged in last if not given.")
+def logout(url: str | None) -> None:
+    """End a saved login."""
+    with errors_in_words():
+        logins = Logins.here()
+        saved = logins.find(url)
+        if saved is None:
+            raise NotFound(f"No login is saved{f' for {url}' if url else ''}.")
+        logins.forget(saved.url)
+        try:
+            with connect(saved.url, token=saved.token) as server:
+                server.revoke_token(saved.token)
+        except Unavailable as fault:
+            raise Unavailable(
+                f"The login is forgotten here, but the server could not be told: {fault.message}"
+                " Its token ends by itself, or with mlhost token revoke."
+            ) from fault
+    click.echo(f"You are logged out of {saved.url}.")
+
+
+@contextmanager
+def errors_in_words() -> Iterator[None]:
+    """Have the command say what went wrong, and end with status 1."""
+    try:
+        yield
+    except MlhostError as fault:
+        raise click.ClickException(fault.message) from fault
+
+
+# --- personal access tokens ----------------------------------------------------------------------------------------
 
 
 @click.group()

@@ -1,7 +1,7 @@
 """The hot path: one call of a published version.
 
 Raw body bytes go to a warm worker, raw answer bytes come back; nothing here parses them, and nothing here can reach
-the store.
+the store. A compiled model is asked first, in this process.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from mlhost.errors import CodeFailed, Invalid, MlhostError, Unavailable, WorkerLost
 from mlhost.executors import Worker
 from mlhost.executors.pool import Pool
+from mlhost.inprocess import InProcess
 from mlhost.params import jsontext
 from mlhost.runtime import program
 
@@ -28,6 +29,7 @@ class Ready:
     version: str
     pool: Pool
     edition: str = ""  # stands for what it runs: another one after a patch of its code or snapshot
+    compiled: InProcess | None = None  # answers what it can in place of a worker
 
 
 async def score(ready: Ready, body: bytes) -> bytes:
@@ -36,6 +38,8 @@ async def score(ready: Ready, body: bytes) -> bytes:
     Code that fails or takes too long is an answer with `success` false. Invalid if the body does not fit the inputs,
     Busy when too many wait, Unavailable if the worker died of the call (another one takes its place).
     """
+    if ready.compiled is not None and (answer := await ready.compiled.score(body)) is not None:
+        return answer
     async with ready.pool.lease() as worker:
         try:
             return await score_on(worker, body)

@@ -6,7 +6,7 @@ import asyncio
 import functools
 import logging
 import sqlite3
-from collections.abc import AsyncIterable, AsyncIterator, Coroutine
+from collections.abc import AsyncIterable, AsyncIterator, Coroutine, Iterable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, fields, replace
 from time import time
@@ -18,11 +18,14 @@ import msgspec
 from mlhost import names
 from mlhost.auth.principal import Principal, Role
 from mlhost.config import Placement
+from mlhost.engines import SECONDS as COMPILE_SECONDS
+from mlhost.engines import Engine, Engines, Made
 from mlhost.errors import CodeFailed, Conflict, Forbidden, Invalid, NotFound, Unavailable, WorkerLost
 from mlhost.executors import Worker, parcels
 from mlhost.executors.placements import Placements
 from mlhost.executors.pool import Pool, PoolSettings
 from mlhost.executors.reserve import Reserve
+from mlhost.inprocess import InProcess
 from mlhost.params.signature import Signature
 from mlhost.runtime import realtime
 from mlhost.runtime.freeze import thaw
@@ -35,11 +38,11 @@ from mlhost.store.blobs import Blobs, SealedBlob
 log = logging.getLogger(__name__)
 
 INSERT = """
-insert into services (name, version, published_by, snapshot_id, blob, definition, created_at)
-values (:name, :version, :published_by, :snapshot_id, :blob, :definition, :created_at)
+insert into services (name, version, published_by, snapshot_id, blob, definition, created_at, compiled)
+values (:name, :version, :published_by, :snapshot_id, :blob, :definition, :created_at, :compiled)
 """
 UPDATE = """
-update services set snapshot_id = :snapshot_id, blob = :blob, definition = :definition
+update services set snapshot_id = :snapshot_id, blob = :blob, definition = :definition, compiled = :compiled
 where name = :name and version = :version
 """
 
@@ -61,6 +64,7 @@ class Definition:
     placement: Placement | None = None  # where its workers live; None: where the server's profile says
     python: str | None = None  # the version that the worker ran which tried it out
     runtime: str = names.RUNTIME  # or names.REALTIME: then the version is a model, and has no code
+    engine: Engine | None = None  # of a model
 
     @property
     def is_realtime(self) -> bool:
@@ -88,6 +92,7 @@ class Service:
     snapshot_id: str | None
     blob: str | None  # the baked-in snapshot, or the model; None if there is none
     definition: Definition
+    compiled: str | None = None  # the blob of the compiled model, if there is one
 
     def is_editable_by(self, who: Principal) -> bool:
         """Owners may change any, Contributors their own; a publisher made Reader may not any more."""
@@ -133,6 +138,7 @@ class Services:
         self._snapshots = snapshots
         self._pools = pools
         self._score_seconds = score_seconds
+        self._engines = Engines(store, blobs)
         self._ready: dict[tuple[str, str], Ready] = {}
         self._closing: set[asyncio.Task[None]] = set()
         # One change of a version after the other: a patch is made on top of what it read.
@@ -140,9 +146,14 @@ class Services:
 
     async def load(self) -> None:
         """Fill the table of callable versions; their workers start when they are called."""
+        compiled = []
         for row in await self._store.read("select * from services"):
             service = from_row(row)
-            self._ready[service.name, service.version] = self._make_ready(service)
+            ready = self._ready[service.name, service.version] = self._make_ready(service)
+            if service.compiled is not None:
+                compiled.append((service, ready))
+        if compiled:
+            self._background(self._open_compiled(compiled))
 
     def end_resting(self) -> asyncio.Task[None] | None:
         """End the warm worker that nobody has called for longest; None if all are at work or to be kept."""
@@ -190,11 +201,12 @@ class Services:
         worker = await self._try_out(service)
         service = _tried_on(service, worker.python)
         try:
-            await self._insert(service)
+            async with self._compiling(service) as (service, made):
+                await self._insert(service, made.blob)
         except BaseException:
             await worker.close(force=True)
             raise
-        self._install(service, worker)
+        self._install(service, worker, made.model)
         return service
 
     async def patch(self, who: Principal, name: str, version: str, draft: Draft) -> Service:
@@ -206,11 +218,12 @@ class Services:
             worker = await self._try_out(new)
             new = _tried_on(new, worker.python)
             try:
-                await self._update(new)
+                async with self._compiling(new, old) as (new, made):
+                    await self._update(new, made.blob)
             except BaseException:
                 await worker.close(force=True)
                 raise
-            self._install(new, worker)
+            self._install(new, worker, made.model)
             return new
 
     async def delete(self, who: Principal, name: str, version: str) -> None:
@@ -259,9 +272,11 @@ class Services:
             raise _unknown(name, version)
         return from_row(row)
 
-    async def _update(self, service: Service) -> None:
+    async def _update(self, service: Service, compiled: SealedBlob | None) -> None:
         try:
             async with self._store.write() as db:
+                if compiled is not None:
+                    await self._blobs.keep(db, compiled)
                 changed = await db.execute(UPDATE, _to_row(service))
                 if changed.rowcount == 0:
                     raise _unknown(service.name, service.version)
@@ -269,9 +284,11 @@ class Services:
         except sqlite3.IntegrityError as fault:
             raise _why_refused(fault, service) from None
 
-    async def _insert(self, service: Service) -> None:
+    async def _insert(self, service: Service, compiled: SealedBlob | None) -> None:
         try:
             async with self._store.write() as db:
+                if compiled is not None:
+                    await self._blobs.keep(db, compiled)
                 await db.execute(INSERT, _to_row(service))
         except sqlite3.IntegrityError as fault:
             raise _why_refused(fault, service) from None
@@ -324,6 +341,34 @@ class Services:
         except NotFound as unknown:
             raise Invalid(f"snapshotId: {unknown.message}", field="snapshotId") from None
 
+    @asynccontextmanager
+    async def _compiling(self, service: Service, old: Service | None = None) -> AsyncIterator[tuple[Service, Made]]:
+        """The version with an engine, and what was made for it, to be stored inside the block.
+
+        It is made anew when a patch brings a model, be it the same: what was missing may be there by now. A version
+        with code has none.
+        """
+        if not service.definition.is_realtime or service.blob is None:
+            yield service, Made()
+        elif old is not None and old.snapshot_id == service.snapshot_id:
+            yield service, Made(model=self.ready(old.name, old.version).compiled)
+        else:
+            with_model = functools.partial(self._open_worker, service, COMPILE_SECONDS)
+            empty = functools.partial(self._open_empty, service, COMPILE_SECONDS)
+            async with self._engines.make(service.blob, with_model, empty) as made:
+                definition = replace(service.definition, engine=made.engine)
+                compiled = made.blob.sha256 if made.blob else None
+                yield replace(service, definition=definition, compiled=compiled), made
+
+    async def _open_compiled(self, versions: Iterable[tuple[Service, Ready]]) -> None:
+        """After a restart: until its compiled model is open, a version's workers answer."""
+        for service, ready in versions:
+            if service.compiled is None or service.definition.engine is None:
+                continue
+            model = await self._engines.open(service.compiled, service.definition.engine)
+            if self._ready.get((service.name, service.version)) is ready:  # it may have been patched meanwhile
+                self._ready[service.name, service.version] = replace(ready, compiled=model)
+
     async def _try_out(self, service: Service) -> Worker:
         """A warm worker of the version, or Invalid with the reason there can be none."""
         try:
@@ -342,19 +387,8 @@ class Services:
             raise Unavailable(f"{service.name} {service.version} does not start any more: {fault.message}") from fault
 
     async def _start_worker(self, service: Service) -> Worker:
-        where = service.definition.placement or self._placements.for_services
-        if not self._placements.may_use(where):
-            raise Unavailable(
-                f"{service.name} {service.version} was published with the placement {where!r}, which this server does"
-                " not allow any more (runtime.allowed_placements)."
-            )
-        worker = await self._reserve.open(
-            where, deadline_seconds=self._score_seconds, deadline_setting="limits.score_seconds"
-        )
+        worker = await self._open_worker(service, self._score_seconds, "limits.score_seconds")
         try:
-            if service.blob is not None:
-                opener = realtime.open_model if service.definition.is_realtime else thaw
-                await parcels.open_in(worker.call, self._blobs.read(service.blob), opener)
             await worker.call(prepare, _spec(service.definition))
         except BaseException:
             await worker.close(force=True)
@@ -362,13 +396,34 @@ class Services:
         worker.console.clear()
         return worker
 
-    def _install(self, service: Service, worker: Worker) -> None:
+    async def _open_worker(self, service: Service, deadline_seconds: float, setting: str = "") -> Worker:
+        """A worker that has loaded what the version is made of, and not begun."""
+        worker = await self._open_empty(service, deadline_seconds, setting)
+        try:
+            if service.blob is not None:
+                opener = realtime.open_model if service.definition.is_realtime else thaw
+                await parcels.open_in(worker.call, self._blobs.read(service.blob), opener)
+        except BaseException:
+            await worker.close(force=True)
+            raise
+        return worker
+
+    async def _open_empty(self, service: Service, deadline_seconds: float, setting: str = "") -> Worker:
+        where = service.definition.placement or self._placements.for_services
+        if not self._placements.may_use(where):
+            raise Unavailable(
+                f"{service.name} {service.version} was published with the placement {where!r}, which this server does"
+                " not allow any more (runtime.allowed_placements)."
+            )
+        return await self._reserve.open(where, deadline_seconds=deadline_seconds, deadline_setting=setting)
+
+    def _install(self, service: Service, worker: Worker, compiled: InProcess | None) -> None:
         """Put the version into the table in the place of an earlier one, which then serves out its callers.
 
         Its pool keeps the bounds that the earlier one's had.
         """
         old = self._ready.get((service.name, service.version))
-        ready = self._make_ready(service, old.pool.settings if old else None)
+        ready = replace(self._make_ready(service, old.pool.settings if old else None), compiled=compiled)
         ready.pool.adopt(worker)
         ready.pool.warm()
         self._withdraw(old)
@@ -438,7 +493,8 @@ def _as_seen_by(who: Principal, service: Service) -> Service:
 def _to_row(service: Service) -> dict[str, Any]:
     row = {field: getattr(service, field) for field in ("name", "version", "published_by", "created_at")}
     definition = msgspec.json.encode(service.definition).decode()
-    return row | {"snapshot_id": service.snapshot_id, "blob": service.blob, "definition": definition}
+    own = {field: getattr(service, field) for field in ("snapshot_id", "blob", "compiled")}
+    return row | own | {"definition": definition}
 
 
 def from_row(row: sqlite3.Row) -> Service:

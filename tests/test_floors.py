@@ -13,26 +13,26 @@ PACKAGE = Path(__file__).parents[1] / "mlhost"
 FLOORS = [
     {"__init__"},
     {"errors"},
-    {"names", "config", "logs", "realtime"},
+    {"names", "places", "config", "logs", "realtime"},
     {"params", "audit"},
     {"runtime", "openapi", "codegen", "compat"},
-    {"executors"},
+    {"executors", "inprocess", "client"},
     {"scoring", "store"},
     {"auth"},
     {"sessions"},
-    {"snapshots"},
+    {"snapshots", "engines"},
     {"services"},
     {"pools", "batches"},
     {"host"},
     {"http"},
-    {"demo", "doctor", "remote"},
+    {"demo", "doctor", "remote", "testing"},
     {"bench"},
-    {"cli"},
+    {"cli", "pytest_plugin"},
     {"__main__"},
 ]
 FLOOR = {part: number for number, parts in enumerate(FLOORS) for part in parts}
 # What only workers load, and only when user code or a parameter's type asks for it.
-HEAVY = {"numpy", "pandas", "sklearn", "scipy", "dill"}
+HEAVY = {"numpy", "pandas", "sklearn", "scipy", "dill", "onnx", "onnxruntime", "skl2onnx"}
 
 
 def part_of(path: Path) -> str:

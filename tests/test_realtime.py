@@ -40,6 +40,8 @@ def test_columns_can_be_named_and_a_data_frame_gives_an_example_as_well() -> Non
     assert (named.columns, named.example) == (["b", "a"], None)
     framed = read(io.BytesIO(serialize(MODEL, columns=FRAME)))
     assert framed.example == {"width": 1.0, "height": 2}
+    assert framed.ranges == {"width": [1.0, 3.0], "height": [2.0, 5.0]}
+    assert named.ranges is None
     assert read(io.BytesIO(serialize(MODEL, columns=FRAME.iloc[:0]))).example is None
 
 

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from time import monotonic
+from time import monotonic, perf_counter
 from typing import Any
 
 from mlhost.errors import Busy, MlhostError, Unavailable
@@ -50,6 +50,15 @@ class Usage:
     waiting: int
 
 
+@dataclass(slots=True)
+class Times:
+    """What the calls took that have been answered since the pool was opened, all together."""
+
+    calls: int = 0
+    queue_seconds: float = 0.0  # until they had a worker
+    run_seconds: float = 0.0  # that they had it
+
+
 @dataclass(slots=True, eq=False)
 class _Member:
     """A worker and what the pool remembers of it."""
@@ -63,21 +72,28 @@ class _Member:
 class Lease:
     """One call's claim to a worker: it is had on entering, and given back on leaving."""
 
-    __slots__ = ("_is_patient", "_member", "_pool")
+    __slots__ = ("_had", "_is_patient", "_member", "_pool", "_queued_seconds")
 
     def __init__(self, pool: Pool, patient: bool) -> None:
         self._pool = pool
         self._is_patient = patient
         self._member: _Member | None = None
+        self._had = self._queued_seconds = 0.0
 
     async def __aenter__(self) -> Worker:
-        pool = self._pool
+        pool, asked = self._pool, perf_counter()
         self._member = await (pool._take_patiently() if self._is_patient else pool._take())
+        self._had = perf_counter()
+        self._queued_seconds = self._had - asked
         return self._member.worker
 
     async def __aexit__(self, *_: object) -> None:
         pool, member = self._pool, self._member
         assert member is not None
+        times = pool.times
+        times.calls += 1
+        times.queue_seconds += self._queued_seconds
+        times.run_seconds += perf_counter() - self._had
         pool._held_patiently -= self._is_patient
         pool._take_back(member)
 
@@ -90,6 +106,7 @@ class Pool:
     """
 
     def __init__(self, start: Callable[[], Awaitable[Worker]], settings: PoolSettings) -> None:
+        self.times = Times()
         self._start = start
         self._settings = settings
         self._count = 0  # workers that live or are being started

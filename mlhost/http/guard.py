@@ -76,6 +76,7 @@ PERMISSIONS: dict[tuple[str, str], Permission] = {
     ("DELETE", "/sessions/{id}/files/{fileName}"): RUN_CODE,
     ("GET", "/sessions/{id}/workspace"): RUN_CODE,
     ("GET", "/sessions/{id}/workspace/{objectName}"): RUN_CODE,
+    ("GET", "/sessions/{id}/workspace/{objectName}/value"): RUN_CODE,
     ("POST", "/sessions/{id}/workspace/{objectName}"): RUN_CODE,
     ("DELETE", "/sessions/{id}/workspace/{objectName}"): RUN_CODE,
     ("POST", "/sessions/{id}/snapshot"): RUN_CODE,

@@ -20,7 +20,12 @@ routes = Routes("Services Management APIs")
 
 SPELLINGS = {"ComputeNodeEndpoint": "computeNodeEndpoint", "Status": "status"}
 ORIGINAL = {"compute_node_endpoint": "ComputeNodeEndpoint", "status": "Status"}
-ADDED = {"initial_pool_size": "initialPoolSize", "max_pool_size": "maxPoolSize"}
+ADDED = {
+    "initial_pool_size": "initialPoolSize",
+    "max_pool_size": "maxPoolSize",
+    "queue_seconds": "queueSeconds",
+    "run_seconds": "runSeconds",
+}
 
 
 class CreateOrUpdateServicePoolRequest(WireStruct, rename="pascal"):
@@ -46,6 +51,11 @@ class ServicePoolStatusResponse(msgspec.Struct, rename=ORIGINAL | ADDED, kw_only
     waiting: Annotated[int, Meta(description="Calls that wait for a worker.")]
     initial_pool_size: int
     max_pool_size: int
+    calls: Annotated[
+        int, Meta(description="Calls that workers have run since the server started or the version was patched.")
+    ]
+    queue_seconds: Annotated[float, Meta(description="What all of these have waited for a worker.")]
+    run_seconds: Annotated[float, Meta(description="What they have taken then.")]
 
 
 @routes.post(
@@ -96,6 +106,9 @@ def _shown(address: str, state: PoolState) -> ServicePoolStatusResponse:
         waiting=usage.waiting,
         initial_pool_size=state.least,
         max_pool_size=state.most,
+        calls=state.times.calls,
+        queue_seconds=round(state.times.queue_seconds, 6),
+        run_seconds=round(state.times.run_seconds, 6),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated
+from typing import Annotated, Literal
 from urllib.parse import quote
 
 from aiohttp import web
@@ -100,6 +100,13 @@ class WebService(WireStruct):
     my_permission_on_service: Annotated[str, Meta(description="read/write or read only.")]
     placement: Placed | UnsetType = UNSET
     python_version: Version | UnsetType = UNSET
+    engine: Annotated[
+        Literal["onnx", "worker"] | UnsetType,
+        Meta(
+            description="Of a realtime service: what answers, a compiled model in the server or the model in workers."
+        ),
+    ] = UNSET
+    engine_reason: Annotated[str | UnsetType, Meta(description="Why the engine is that one.")] = UNSET
 
 
 class SwaggerJsonResponse(WireStruct):
@@ -236,6 +243,8 @@ def _shown(who: Principal, service: Service) -> WebService:
         my_permission_on_service="read/write" if service.is_editable_by(who) else "read only",
         placement=definition.placement or UNSET,
         python_version=definition.python or UNSET,
+        engine=definition.engine.name if definition.engine else UNSET,
+        engine_reason=definition.engine.why if definition.engine else UNSET,
     )
 
 

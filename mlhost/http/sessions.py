@@ -9,7 +9,7 @@ from aiohttp import web
 from msgspec import UNSET, Meta, UnsetType
 
 from mlhost import names
-from mlhost.errors import Conflict, Gone, Invalid, NotFound
+from mlhost.errors import CodeFailed, Conflict, Gone, Invalid, NotFound
 from mlhost.http.exchange import (
     AskedRuntime,
     Placed,
@@ -25,9 +25,10 @@ from mlhost.http.exchange import (
 )
 from mlhost.http.keys import HOST, WHO
 from mlhost.http.routes import Routes
-from mlhost.openapi.operations import Bytes, Field, Form, Operation
+from mlhost.openapi.operations import ADDED, Bytes, Field, Form, Operation
 from mlhost.params import jsontext
 from mlhost.runtime.freeze import dump_object, load_object
+from mlhost.runtime.telling import tell_object
 from mlhost.runtime.workspace import delete_file, delete_object, read_file, write_file
 
 routes = Routes("Session APIs")
@@ -86,6 +87,13 @@ class ExecuteResponse(WireStruct):
     output_parameters: list[WorkspaceObject]
     console_output: str
     changed_files: Annotated[list[str], Meta(description="Files of the working directory that were made or changed.")]
+
+
+class ObjectValue(WireStruct):
+    """An object of a workspace as data."""
+
+    type: Annotated[str, Meta(description="As parameters of services have it; empty for any other JSON.")]
+    value: Any = None
 
 
 class ConsoleOutputResponse(WireStruct):
@@ -274,6 +282,23 @@ async def get_object(request: web.Request) -> web.Response:
     name = names.object_name(request.match_info["objectName"])
     pickled = await request.app[HOST].sessions.call(request[WHO], request.match_info["id"], dump_object, name)
     return attachment(pickled, f"{name}.dill")
+
+
+@routes.get(
+    "/sessions/{id}/workspace/{objectName}/value",
+    tells=Operation(
+        "getWorkspaceObjectValue",
+        gives={200: ObjectValue},
+        refuses=(*IN_A_WORKER, CodeFailed),
+        summary="One object as typed JSON, for clients that open no pickles.",
+        note=ADDED,
+    ),
+)
+async def get_value(request: web.Request) -> web.Response:
+    """One object as data; CodeFailed if JSON has no form for it."""
+    name = names.object_name(request.match_info["objectName"])
+    told = await request.app[HOST].sessions.call(request[WHO], request.match_info["id"], tell_object, name)
+    return record(ObjectValue(type=told["type"], value=msgspec.Raw(told["value"])))
 
 
 @routes.post(

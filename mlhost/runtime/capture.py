@@ -10,6 +10,8 @@ touches no other thread. Reading, bounding and showing is the host's part (`mlho
 from __future__ import annotations
 
 import contextlib
+import copyreg
+import importlib
 import io
 import os
 import sys
@@ -160,9 +162,21 @@ def _routing(name: str) -> property:
 
 
 class _RoutedSys(ModuleType):
-    """The class of the module `sys` once a thread has streams of its own."""
+    """The class of the module `sys` once a thread has streams of its own, and of no other module."""
+
+    def __new__(cls, name: str, doc: str | None = None) -> ModuleType:  # type: ignore[misc]
+        """A common module: the import system makes every module as one of the class that `sys` has."""
+        return ModuleType(name, doc)
 
     stdin, stdout, stderr = _routing("stdin"), _routing("stdout"), _routing("stderr")
+
+
+def _again(module: ModuleType) -> tuple[Any, ...]:
+    """How a pickle names it; picklers know modules of the common class only."""
+    return importlib.import_module, (module.__name__,)
+
+
+copyreg.pickle(_RoutedSys, _again)
 
 
 def _share() -> None:

@@ -157,8 +157,6 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc]
                 return getattr, (sys, name)
         if is_global:
             self._note(value.__name__ if isinstance(value, ModuleType) else getattr(value, "__module__", None))
-        if value is sys:  # where threads have streams of their own it is of a kind that cloudpickle does not know
-            return importlib.import_module, ("sys",)
         reduced = super().reducer_override(value)
         if kind is FunctionType and value.__globals__ is self._namespace and reduced is not NotImplemented:
             slots = reduced[2][1]

@@ -6,9 +6,10 @@ service's code holds for a model: its console, its deadline, what is told when i
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from mlhost.errors import CodeFailed
@@ -19,6 +20,7 @@ from mlhost.runtime import parcels, pickles
 from mlhost.runtime.interrupt import interruptible
 from mlhost.runtime.workspace import Workspace
 
+SINGLE = 3.4028234e38  # the largest number in single precision, rounded down
 INPUT, OUTPUT, FRAME = "inputData", "outputData", "data.frame"
 CODE = f"{OUTPUT} = _model.answer({INPUT})"
 MISSING = (
@@ -36,6 +38,7 @@ ELEMENTS = {
 }
 
 Columns = dict[str, Any]  # name -> values, as many as there are rows
+Ranges = list[tuple[float, float]]  # from the least to the largest of each feature
 
 
 class Model(Protocol):
@@ -95,31 +98,41 @@ class Estimator:
     def __init__(self, workspace: Workspace, header: Header, pickled: parcels.Parcel) -> None:
         _check_python(header.python)
         with pickles.quiet_about_versions(), interruptible():
-            self._model = pickles.Unpickler(workspace, pickled).load()
-        self._columns = header.columns
-        self._methods = header.outputs
-        names = getattr(self._model, "feature_names_in_", None)
+            self.fitted = pickles.Unpickler(workspace, pickled).load()
+            _keep_to_one_thread(self.fitted)
+        self.own_columns = header.columns
+        self.methods = header.outputs
+        self.ranges = _ordered(header.ranges, header.columns)
+        names = getattr(self.fitted, "feature_names_in_", None)
         self._names = None if names is None else [str(name) for name in names]
-        self._count = getattr(self._model, "n_features_in_", None)  # None: it takes no table but a list of texts, say
+        self.count = getattr(self.fitted, "n_features_in_", None)  # None: it takes no table but a list of texts, say
 
     @property
     def columns(self) -> list[str]:
         """See `Model`."""
-        return self._columns or [str(position) for position in range(self._count or 1)]
+        return self.own_columns or [str(position) for position in range(self.count or 1)]
 
     def answer(self, frame: Any) -> Columns:
         """See `Model`."""
         rows = self._rows(frame)
         answer: Columns = {}
-        for method in self._methods:
-            answer |= _titled(TITLES[method], getattr(self._model, method)(rows), self._labels(method))
+        with _checks_done(rows):
+            for method in self.methods:
+                answer |= self._ask(method, rows)
         return answer
 
+    def titles(self, method: str, frame: Any) -> list[str]:
+        """The columns that a method answers with."""
+        return list(self._ask(method, self._rows(frame)))
+
+    def _ask(self, method: str, rows: Any) -> Columns:
+        return _titled(TITLES[method], getattr(self.fitted, method)(rows), self._labels(method))
+
     def _rows(self, frame: Any) -> Any:
-        wanted = _wanted(frame, self._columns, self._count)
+        wanted = _wanted(frame, self.own_columns, self.count)
         if isinstance(frame, dict):  # there is no pandas
             return _matrix([frame[name] for name in wanted])
-        if self._count is None and len(wanted) == 1:
+        if self.count is None and len(wanted) == 1:
             return frame[wanted[0]]
         rows = frame if list(frame) == wanted else frame[wanted]
         if self._names is None:
@@ -128,8 +141,40 @@ class Estimator:
 
     def _labels(self, method: str) -> Any:
         if method == "transform":
-            return getattr(self._model, "get_feature_names_out", list)()
-        return () if method == "predict" else getattr(self._model, "classes_", ())
+            return getattr(self.fitted, "get_feature_names_out", list)()
+        return () if method == "predict" else getattr(self.fitted, "classes_", ())
+
+
+def _ordered(ranges: Mapping[str, tuple[float, float]] | None, columns: list[str] | None) -> Ranges | None:
+    """The ranges of all columns in order; None if one is not known."""
+    if not ranges or not columns or any(name not in ranges for name in columns):
+        return None
+    return [ranges[name] for name in columns]
+
+
+def _keep_to_one_thread(model: Any) -> None:
+    """Have estimators start no threads: for the few rows of a call, starting them takes longer than predicting."""
+    with contextlib.suppress(Exception):  # the parameters of an estimator are user code
+        several = [name for name, value in model.get_params().items() if name.endswith("n_jobs") and value is not None]
+        if several:
+            model.set_params(**dict.fromkeys(several, 1))
+
+
+@contextlib.contextmanager
+def _checks_done(rows: Any) -> Iterator[None]:
+    """Without scikit-learn's checks that have been made already: its parameters', and once here that all is finite."""
+    from sklearn import config_context
+
+    with config_context(assume_finite=_is_finite(rows), skip_parameter_validation=True):
+        yield
+
+
+def _is_finite(rows: Any) -> bool:
+    """Whether they are numbers that any estimator takes: those of trees compute in single precision."""
+    import numpy as np
+
+    table = rows.to_numpy() if hasattr(rows, "to_numpy") else np.asarray(rows)
+    return table.dtype.kind in "biuf" and bool((np.abs(table) <= SINGLE).all())
 
 
 def _check_python(made_under: str) -> None:
@@ -154,34 +199,45 @@ class Onnx:
             raise CodeFailed(MISSING) from None
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = int(os.environ.get("OMP_NUM_THREADS", "1"))
+        self.content = content
         self._session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-        self._inputs = self._session.get_inputs()
-        self._outputs = header.outputs or [output.name for output in self._session.get_outputs()]
-        self._is_table = len(self._inputs) == 1 and _width(self._inputs[0]) != 1
-        own = None if self._is_table else [each.name for each in self._inputs]
-        self._columns = header.columns or own
+        self.inputs = self._session.get_inputs()
+        self.outputs = header.outputs or [output.name for output in self._session.get_outputs()]
+        self.is_table = len(self.inputs) == 1 and _width(self.inputs[0]) != 1
+        self.ranges = _ordered(header.ranges, header.columns)
+        own = None if self.is_table else [each.name for each in self.inputs]
+        self.own_columns = header.columns or own
+
+    @property
+    def width(self) -> int | None:
+        """The columns its first input has, None if it does not say."""
+        return _width(self.inputs[0])
 
     @property
     def columns(self) -> list[str]:
         """See `Model`."""
-        return self._columns or [str(position) for position in range(_width(self._inputs[0]) or 1)]
+        return self.own_columns or [str(position) for position in range(self.width or 1)]
 
     def answer(self, frame: Any) -> Columns:
         """See `Model`."""
-        wanted = _wanted(frame, self._columns, _width(self._inputs[0]) if self._is_table else None)
-        if self._is_table:
+        wanted = _wanted(frame, self.own_columns, self.width if self.is_table else None)
+        if self.is_table:
             table = _matrix([frame[name] for name in wanted])
-            feed = {self._inputs[0].name: _typed(table, self._inputs[0].type)}
+            feed = {self.inputs[0].name: _typed(table, self.inputs[0].type)}
         else:
             feed = {
                 each.name: _typed(_matrix([frame[name]]), each.type).reshape(-1, *each.shape[1:2])
-                for name, each in zip(wanted, self._inputs, strict=True)
+                for name, each in zip(wanted, self.inputs, strict=True)
             }
-        results = self._session.run(self._outputs, feed)
+        results = self._session.run(self.outputs, feed)
         answer: Columns = {}
-        for name, result in zip(self._outputs, results, strict=True):
+        for name, result in zip(self.outputs, results, strict=True):
             answer |= _titled(name, result, ())
         return answer
+
+    def titles(self, output: str, frame: Any) -> list[str]:
+        """The columns that an output makes."""
+        return [title for title in self.answer(frame) if title == output or title.startswith(f"{output}.")]
 
 
 def _width(declared: Any) -> int | None:

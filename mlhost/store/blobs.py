@@ -60,6 +60,7 @@ where blobs.sha256 = :sha256
 SWEEP = """
 delete from blobs where not exists (select 1 from snapshots where blob = sha256)
 and not exists (select 1 from services where blob = sha256)
+and not exists (select 1 from services where compiled = sha256)
 and not exists (select 1 from batches where blob = sha256)
 and sha256 not in (select value from json_each(?))
 """

@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import Self
 
 from mlhost.errors import Conflict, Unavailable
+from mlhost.places import ADDRESS, LOCK
 
 DATABASE = "mlhost.sqlite"
 WORK = "work"
@@ -53,6 +54,8 @@ class DataFolder:
         with at_close, _os_errors_in_words(path):
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
             at_close.callback(os.close, _lock(path))
+            (path / ADDRESS).unlink(missing_ok=True)  # of a server that was killed
+            at_close.callback((path / ADDRESS).unlink, missing_ok=True)
             server_key = _server_key(path)
             (path / DATABASE).touch(mode=0o600)  # made by SQLite, it would be everybody's to read
             _remove(path / WORK)
@@ -62,6 +65,12 @@ class DataFolder:
     def key(self, purpose: str) -> bytes:
         """The key for one purpose ("blobs", "tokens"): 32 bytes, the same at every start."""
         return hmac.digest(self._server_key, purpose.encode(), "sha256")
+
+    def tell_address(self, url: str) -> None:
+        """Leave word, for clients of the same user, where the server that holds this folder listens."""
+        file = self.path / ADDRESS
+        file.touch(mode=0o600)
+        file.write_text(f"{url}\n", "utf-8")
 
     def close(self) -> None:
         """Let go of the folder."""
@@ -90,7 +99,7 @@ def _os_errors_in_words(folder: Path) -> Iterator[None]:
 def _lock(folder: Path) -> int:
     """The descriptor that holds the lock; it is closed on exec, so a child process does not keep it."""
     with ExitStack() as undo:
-        lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
         undo.callback(os.close, lock)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -23,7 +23,9 @@ from typing import Any
 
 from load import Figures, Target, closed, open_loop, resident_mb
 from machine import describe, launched, running
-from models import BODIES
+from models import BODIES, FOREST, REGRESSION, SVC_MODEL
+
+from mlhost.realtime import serialize
 
 HERE = Path(__file__).parent
 PEERS = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "mlhost" / "peers"
@@ -34,6 +36,8 @@ WORKS = {
     "rows": "LogisticRegression, 100 x 4",
 }
 PLACEMENTS = ("process", "inline")
+REALTIME = {"svc": SVC_MODEL, "forest": FOREST, "rows": REGRESSION}  # the same models without code
+COLUMNS = ["sepal_length", "sepal_width", "petal_length", "petal_width"]
 CODE = {
     "noop": "iris_species = flower_data",
     "svc": "iris_species = [names[index] for index in svc.predict([flower_data])]",
@@ -107,14 +111,14 @@ def _until_answered(target: Target, seconds: float = 60) -> None:
 
 
 def ask(method: str, url: str, body: bytes | None, headers: dict[str, str]) -> Any:
-    request = urllib.request.Request(url, body, headers | {"Content-Type": "application/json"}, method=method)
+    request = urllib.request.Request(url, body, {"Content-Type": "application/json"} | headers, method=method)
     with urllib.request.urlopen(request, timeout=60) as answer:
         return json.loads(answer.read() or b"null")
 
 
 @contextmanager
 def mlhost(cpus: set[int], **settings: str) -> Iterator[list[Contender]]:
-    """Ours, with the services in each placement: a contender for each."""
+    """Ours, with the services in each placement, and realtime ones: a contender for each."""
     environment = {"MLHOST_RUNTIME_ALLOWED_PLACEMENTS": ",".join(PLACEMENTS)} | settings
     command = [sys.executable, "-m", "mlhost", "serve", "--demo", "--ephemeral", "--port", "0"]
     with running(command, cpus, environment) as server:
@@ -145,7 +149,22 @@ def mlhost(cpus: set[int], **settings: str) -> Iterator[list[Contender]]:
                 targets[work] = Target(f"{server.url}/api/{work}/{placement}", body_of(work), headers)
                 _until_answered(targets[work])
             contenders.append(Contender(f"mlhost, {placement}", targets, resident_mb(server.pid)))
-        yield contenders
+        targets = {work: realtime(server.url, headers, work, model) for work, model in REALTIME.items()}
+        yield [*contenders, Contender("mlhost, realtime", targets, resident_mb(server.pid))]
+
+
+def realtime(url: str, headers: dict[str, str], work: str, model: Any) -> Target:
+    """A model published as a realtime service, which is to be compiled."""
+    form = b'--part\r\nContent-Disposition: form-data; name="model"; filename="model"\r\n\r\n%b\r\n--part--\r\n'
+    kind = {"Content-Type": "multipart/form-data; boundary=part"}
+    content = form % serialize(model, columns=COLUMNS)
+    address = url + ask("POST", f"{url}/realtime-services/{work}/realtime", content, headers | kind)
+    [service] = ask("GET", f"{url}/services/{work}/realtime", None, headers)
+    assert service["engine"] == "onnx", service
+    columns = dict(zip(COLUMNS, zip(*(BODIES[work] if work == "rows" else [BODIES[work]]), strict=True), strict=True))
+    target = Target(address, json.dumps({"inputData": columns}).encode(), headers)
+    _until_answered(target)
+    return target
 
 
 def installed_peers(cpus: set[int], stack: ExitStack) -> Iterator[Contender]:
@@ -205,6 +224,8 @@ def ratios(contenders: list[Contender]) -> None:
     for work, title in WORKS.items():
         print(title)
         for contender in ours:
+            if (work, 1) not in contender.figures:
+                continue
             cells = ""
             for other in peers:
                 if (work, 1) in other.figures:
@@ -228,7 +249,7 @@ def two_cores(cpus: list[int], seconds: float) -> None:
     """One worker and two, on all CPUs: what the second adds."""
     rates = []
     for workers in ("1", "2"):
-        with mlhost(set(cpus), MLHOST_POOL_WORKERS=workers) as (process, _):
+        with mlhost(set(cpus), MLHOST_POOL_WORKERS=workers) as (process, *_):
             closed(process.targets["svc"], 32, 1, cpus[-1])
             rates.append(closed(process.targets["svc"], 32, seconds, cpus[-1]).rate)
     print(f"Iris SVC on {len(cpus)} CPUs, two workers: {rates[1] / rates[0]:.2f} x one ({rates[0]:,.0f} a second)")
@@ -251,9 +272,10 @@ def main() -> None:
         show(contenders)
         ratios(contenders)
         print()
-        for contender in contenders[-len(PLACEMENTS) :]:
-            for work in ("noop", "svc"):
-                half_loaded(contender, work, arguments.seconds)
+        for contender in contenders:
+            if contender.name.startswith("mlhost"):
+                for work in contender.targets.keys() & {"noop", "svc"}:
+                    half_loaded(contender, work, arguments.seconds)
         for contender in contenders:
             print(f"{contender.name}, resident memory of its first process: {contender.resident_mb:.0f} MB")
     os.sched_setaffinity(0, cpus)

@@ -2,6 +2,7 @@
 
 import asyncio
 import builtins
+import json
 import os
 import sys
 import threading
@@ -204,3 +205,17 @@ status = os.waitpid(child, 0)[1] if child else None
 """
     assert not (await cell.run(code))["error"]
     assert (await cell.run("", "status"))["outputs"][0]["value"] == b"0"
+
+
+async def test_modules_imported_later_are_as_they_would_be_anywhere(executor: InlineExecutor, tmp_path: Path) -> None:
+    cell = await open_cell(executor)
+    (tmp_path / "later.py").write_text("stdout = 'its own'")
+    code = f"""
+import importlib.util, pickle, sys, types
+spec = importlib.util.spec_from_file_location('later', {str(tmp_path / "later.py")!r})
+module = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(module)
+seen = [type(module) is types.ModuleType, module.stdout, pickle.loads(pickle.dumps(sys)) is sys]
+"""
+    assert json.loads((await cell.run(code, "seen"))["outputs"][0]["value"]) == [True, "its own", True]
+    await cell.worker.close()

@@ -297,6 +297,7 @@ async def test_cancelling_interrupts_the_records_that_run_and_removes_everything
     await publish(admin, path, f"while x >= 0: open({str(beats)!r}, 'a').write('.')\ny = x")
     batch = await start(admin, path, xs(-1, 1, 2, 3))
     await seen(admin, batch, lambda answer: answer["completedItemCount"] == 1)
+    await until(beats.exists)
     begun = time.monotonic()
     assert await admin("DELETE", batch) == [batch.rpartition("/")[2]]
     assert time.monotonic() - begun < 3

@@ -17,6 +17,8 @@ from mlhost.store.folder import DataFolder
 from tests.http.hostile import GUEST, SERVICE, VERSION, Visitor, visit
 from tests.parts import PASSWORD, cheap_passwords, config_for_tests
 
+pytestmark = pytest.mark.untraced
+
 DOCUMENTS = ("/openapi.json", f"/api/{SERVICE}/{VERSION}/swagger.json")
 USERS = {Role.OWNER: "admin", Role.CONTRIBUTOR: "carol", Role.READER: "rita"}
 SEED = 20261125

@@ -52,6 +52,7 @@ TABLE: dict[Route, tuple[int, int, int, int, int]] = {
     ("DELETE", "/sessions/{id}/files/{fileName}"): (403, 403, 200, 404, 404),
     ("GET", "/sessions/{id}/workspace"): (403, 403, 200, 404, 404),
     ("GET", "/sessions/{id}/workspace/{objectName}"): (403, 403, 200, 404, 404),
+    ("GET", "/sessions/{id}/workspace/{objectName}/value"): (403, 403, 200, 404, 404),
     ("POST", "/sessions/{id}/workspace/{objectName}"): (403, 403, 200, 404, 404),
     ("DELETE", "/sessions/{id}/workspace/{objectName}"): (403, 403, 200, 404, 404),
     ("POST", "/sessions/{id}/snapshot"): (403, 403, 201, 404, 404),

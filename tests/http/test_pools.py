@@ -55,6 +55,9 @@ async def test_a_service_without_a_pool_of_its_own_tells_the_workers_it_has(admi
         "waiting": 0,
         "initialPoolSize": 0,
         "maxPoolSize": DEFAULT,
+        "calls": 0,
+        "queueSeconds": 0.0,
+        "runSeconds": 0.0,
     }
 
 
@@ -79,7 +82,12 @@ async def test_calls_that_run_are_counted_as_busy_and_as_waiting(admin: Api) -> 
         seen.add((found["busy"], found["idle"], found["waiting"]))
     await calls
     assert (1, 0, 2) in seen
-    assert (await state(admin, "/services/Sleepy/1"))["idle"] == 1
+    found = await state(admin, "/services/Sleepy/1")
+    assert found["idle"] == 1
+    # The second waited for the first, the third for both.
+    assert found["calls"] == 3
+    assert found["queueSeconds"] > 0.8
+    assert found["runSeconds"] >= 0.9
     await admin("DELETE", "/services/Sleepy/1")
 
 

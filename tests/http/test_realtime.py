@@ -3,6 +3,7 @@
 import asyncio
 import io
 import itertools
+import json
 import platform
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -15,9 +16,13 @@ from sklearn.datasets import load_iris
 from sklearn.linear_model import LogisticRegression
 from sklearn.svm import SVC
 
+from mlhost.auth.principal import Principal, Role
+from mlhost.engines import Engines
 from mlhost.host import Host, ensure_admin, open_host
 from mlhost.http.server import serve
 from mlhost.realtime import serialize
+from mlhost.scoring import score_on
+from mlhost.store.blobs import Blobs
 from mlhost.store.folder import DataFolder
 from tests.parts import PASSWORD, Api, cheap_passwords, config_for_tests, signed_in
 
@@ -25,6 +30,7 @@ counter = itertools.count()
 iris = load_iris(as_frame=True)
 X, y = iris.data, iris.target
 MODEL = serialize(SVC().fit(X, y))
+SYSTEM = Principal("system", Role.OWNER)
 ROWS = X.iloc[[0, 60]].to_dict(orient="list")
 
 
@@ -64,7 +70,9 @@ async def test_a_published_model_is_listed_described_and_answers(admin: Api, nam
     assert found.pop("creationTime")
     assert found.pop("pythonVersion") == platform.python_version()
     assert len(found.pop("snapshotId")) == 36
+    assert found.pop("engineReason").startswith("compiled, given numbers in double precision; its answers were the est")
     assert found == {
+        "engine": "onnx",
         "name": name,
         "version": "1.0",
         "versionPublishedBy": "admin",
@@ -259,10 +267,11 @@ async def test_each_kind_of_service_is_changed_at_its_own_address(admin: Api, na
 async def test_a_deleted_version_is_gone_with_its_model(admin: Api, host: Host, name: str) -> None:
     model = serialize(LogisticRegression(max_iter=500).fit(X, y + 10))
     await publish(admin, f"{name}/1", model)
-    [row] = await host.store.read("select blob from services where name = ?", (name,))
+    [row] = await host.store.read("select blob, compiled from services where name = ?", (name,))
     await admin("DELETE", f"/services/{name}/1")
     await admin("POST", f"/api/{name}/1", 404, json={"inputData": ROWS})
-    assert await host.store.read("select 1 from blobs where sha256 = ?", (row["blob"],)) == []
+    assert row["compiled"] is not None
+    assert await host.store.read("select 1 from blobs where sha256 in (?, ?)", tuple(row)) == []
     await publish(admin, f"{name}/1", model)
     assert await predicted(admin, f"{name}/1") == {"outputData": {"Prediction": [10, 11]}}
 
@@ -291,6 +300,157 @@ async def test_what_the_model_cannot_take_is_an_answer_or_refused_naming_the_fie
     assert await predicted(admin, f"{name}/1") == {"outputData": {"Prediction": [0, 1]}}
 
 
+class Own(SVC):  # type: ignore[misc]
+    """An estimator that nobody knows how to compile."""
+
+
+PLAIN = {name: [value] for name, value in X.iloc[60].items()}
+LAST = iris.feature_names[-1]
+
+
+@pytest.mark.parametrize(
+    ("rows", "status"),
+    [
+        (ROWS, 200),
+        (PLAIN, 200),
+        ({name: values[0] for name, values in PLAIN.items()}, 200),
+        (dict(reversed(PLAIN.items())) | {"species": ["?"]}, 200),
+        (X.iloc[[0, 60]].to_dict(orient="records"), 200),
+        ([X.iloc[0].to_dict(), X.iloc[60].drop(LAST).to_dict()], 200),
+        ({name: values * 1000 for name, values in PLAIN.items()}, 200),
+        ({name: [int(values[0])] for name, values in PLAIN.items()}, 200),
+        (PLAIN | {LAST: [None]}, 200),
+        (PLAIN | {LAST: [float("nan")]}, 200),
+        (PLAIN | {LAST: [1e300]}, 200),
+        (PLAIN | {LAST: ["1.5"]}, 200),
+        (PLAIN | {LAST: ["x"]}, 200),
+        (PLAIN | {LAST: [True]}, 200),
+        (PLAIN | {LAST: [1.0, 2.0]}, 400),
+        ({name: [] for name in PLAIN}, 200),
+        ({"petal": [1]}, 200),
+        ({}, 200),
+        ([], 200),
+        (None, 200),
+        (5, 400),
+        ("x", 400),
+    ],
+)
+async def test_whatever_is_asked_a_compiled_model_answers_as_one_in_workers(
+    admin: Api, both: str, rows: Any, status: int
+) -> None:
+    compiled, own = [await admin("POST", f"/api/{both}/{kind}", status, {"inputData": rows}) for kind in ("1", "2")]
+    for answer in (compiled, own):
+        for changing in ("consoleOutput", "requestId"):  # the first names the version
+            answer.pop(changing, None)
+        if "errorMessage" in answer:
+            answer["errorMessage"] = answer["errorMessage"].replace("Own", "SVC")
+    assert compiled == own
+
+
+@pytest.fixture(scope="module")
+async def both(url: str) -> AsyncIterator[str]:
+    """The same model as version 1, which is compiled, and 2, which is not."""
+    async for api in signed_in(url, "admin"):
+        await publish(api, "Both/1")
+        await publish(api, "Both/2", by_value(Own().fit(X, y)))
+        engines = [(await api("GET", f"/services/Both/{version}"))[0]["engine"] for version in "12"]
+        assert engines == ["onnx", "worker"]
+        yield "Both"
+
+
+async def test_plain_calls_of_a_compiled_model_ask_no_worker(
+    admin: Api, host: Host, both: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError("a worker was asked")
+
+    monkeypatch.setattr(host.services.ready(both, "1").pool, "lease", never)
+    assert await predicted(admin, f"{both}/1") == {"outputData": {"Prediction": [0, 1]}}
+
+
+async def test_the_reason_for_workers_is_told_and_a_patch_decides_again(admin: Api, host: Host, name: str) -> None:
+    await publish(admin, f"{name}/1", by_value(Own().fit(X, y)))
+    [found] = await admin("GET", f"/services/{name}/1")
+    assert found["engine"] == "worker"
+    assert "Own" in found["engineReason"]
+    await admin("PATCH", f"/realtime-services/{name}/1", data=form(MODEL))
+    assert (await admin("GET", f"/services/{name}/1"))[0]["engine"] == "onnx"
+    assert host.services.ready(name, "1").compiled is not None
+    await admin("PATCH", f"/realtime-services/{name}/1", data=form(by_value(Own().fit(X, y))))
+    assert (await admin("GET", f"/services/{name}/1"))[0]["engine"] == "worker"
+    assert host.services.ready(name, "1").compiled is None
+    assert await host.store.read("select compiled from services where name = ? and compiled is not null", (name,)) == []
+
+
+async def test_an_onnx_file_is_run_in_the_server_as_well(admin: Api, host: Host, name: str) -> None:
+    skl2onnx = pytest.importorskip("skl2onnx")
+    onnx = skl2onnx.to_onnx(LogisticRegression(max_iter=500).fit(X, y), X.to_numpy("float32")[:1])
+    await publish(admin, f"{name}/1", serialize(onnx, columns=X))
+    ready = host.services.ready(name, "1")
+    in_server = await predicted(admin, f"{name}/1")
+    assert ready.compiled is not None
+    body = json.dumps({"inputData": ROWS}).encode()
+    async with ready.pool.lease() as worker:
+        told = json.loads(await score_on(worker, body))
+    assert in_server == told["outputParameters"]
+    assert in_server["outputData"]["output_label"] == [0, 1]
+
+
+async def test_without_onnxruntime_in_the_server_workers_answer_and_the_extra_is_named(
+    admin: Api, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mlhost.engines.NEEDED", ("no_such_module_as_this",))
+    await publish(admin, f"{name}/1", serialize(SVC(C=3).fit(X, y)))
+    [found] = await admin("GET", f"/services/{name}/1")
+    assert found["engine"] == "worker"
+    assert "pip install 'mlhost[realtime]'" in found["engineReason"]
+    assert await predicted(admin, f"{name}/1") == {"outputData": {"Prediction": [0, 1]}}
+    monkeypatch.undo()
+    await admin("PATCH", f"/realtime-services/{name}/1", data=form(description="still by workers"))
+    assert (await admin("GET", f"/services/{name}/1"))[0]["engine"] == "worker"
+    await admin("PATCH", f"/realtime-services/{name}/1", data=form(serialize(SVC(C=3).fit(X, y))))
+    assert (await admin("GET", f"/services/{name}/1"))[0]["engine"] == "onnx"
+
+
+class Dies(SVC):  # type: ignore[misc]
+    """Predicts one row, and with more it ends its process."""
+
+    def predict(self, rows: Any) -> Any:
+        import os
+
+        return super().predict(rows) if len(rows) < 3 else os._exit(3)
+
+
+async def test_a_model_that_ends_the_process_it_is_compared_in_stays_in_workers(admin: Api, name: str) -> None:
+    await publish(admin, f"{name}/1", by_value(Dies().fit(X, y)))
+    [found] = await admin("GET", f"/services/{name}/1")
+    assert found["engine"] == "worker"
+    assert found["engineReason"].startswith("it could not be compiled: ")
+    assert await predicted(admin, f"{name}/1") == {"outputData": {"Prediction": [0, 1]}}
+
+
+async def test_a_compiled_model_that_is_gone_or_does_not_open_any_more_is_told_in_the_log(
+    admin: Api, host: Host, both: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    engine = (await host.services.get(SYSTEM, both, "1")).definition.engine
+    assert engine is not None
+    engines = Engines(host.store, Blobs(host.store, host.folder.key("blobs")))
+    [row] = await host.store.read("select blob, compiled from services where name = ? and version = '1'", (both,))
+    assert await engines.open(row["compiled"], engine) is not None
+    assert not caplog.messages
+    for sha256 in ("0" * 64, row["blob"]):  # none, and one that is no ONNX file
+        assert await engines.open(sha256, engine) is None
+        assert "workers answer in its place" in caplog.messages[-1]
+
+
+async def test_a_dedicated_pool_of_a_compiled_model_is_told_as_any(admin: Api, both: str) -> None:
+    pool = f"/services/{both}/1/pool"
+    assert (await admin("GET", pool))[0]["status"] == "NotFound"
+    await admin("POST", pool, json={"InitialPoolSize": 1, "MaxPoolSize": 2})
+    assert (await admin("GET", pool))[0]["maxPoolSize"] == 2
+    await admin("DELETE", pool)
+
+
 async def test_many_callers_at_once_each_get_their_own_answer(admin: Api, name: str) -> None:
     await publish(admin, f"{name}/1")
     rows = [X.iloc[[n]].to_dict(orient="list") for n in range(0, 150, 5)]
@@ -302,18 +462,21 @@ async def test_many_callers_at_once_each_get_their_own_answer(admin: Api, name: 
 @pytest.mark.untraced
 @pytest.mark.parametrize("profile", ["isolated", "embedded"])
 async def test_it_is_there_again_after_a_restart_in_either_profile(tmp_path: Path, profile: str) -> None:
-    async def server() -> AsyncIterator[Api]:
+    async def server() -> AsyncIterator[tuple[Api, Host]]:
         with DataFolder.open(tmp_path) as folder:
             config = config_for_tests(runtime={"profile": profile})
             async with open_host(config, folder, cheap_passwords()) as host:
                 await ensure_admin(host, PASSWORD)
                 async with serve(host) as url:
                     async for api in signed_in(url, "admin"):
-                        yield api
+                        yield api, host
 
-    async for api in server():
+    async for api, _ in server():
         await publish(api, "Iris/1")
-    async for api in server():
+    async for api, host in server():
+        assert await predicted(api, "Iris/1") == {"outputData": {"Prediction": [0, 1]}}
+        while host.services.ready("Iris", "1").compiled is None:
+            await asyncio.sleep(0.01)
         assert await predicted(api, "Iris/1") == {"outputData": {"Prediction": [0, 1]}}
 
 

@@ -291,3 +291,16 @@ async def test_an_upload_without_its_part_or_not_multipart_is_refused(admin: Api
     broken = {"Content-Type": "multipart/form-data; boundary=x"}
     await admin("POST", f"{session}/files", 400, data=b"garbage", headers=broken)
     await admin("POST", f"{session}/files", 400, data=b"x", headers={"Content-Type": "multipart/form-data"})
+
+
+async def test_an_object_is_told_as_typed_json(admin: Api, session: str) -> None:
+    await admin.execute(session, "import numpy as np\na = np.arange(2.0)\nb = True\nc = {'k': (1, None)}\nd = object()")
+    for name, told in (
+        ("a", {"type": "vector", "value": [0.0, 1.0]}),
+        ("b", {"type": "logical", "value": True}),
+        ("c", {"type": "", "value": {"k": [1, None]}}),
+    ):
+        assert await admin("GET", f"{session}/workspace/{name}/value") == told
+    refused = await admin("GET", f"{session}/workspace/d/value", 400)
+    assert refused["message"] == "'d' has no form in JSON: an object of type object cannot be written as JSON."
+    await admin("GET", f"{session}/workspace/np/value", 404)

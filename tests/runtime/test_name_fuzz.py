@@ -14,6 +14,8 @@ from mlhost.runtime.freeze import dump_object, load_object
 from mlhost.runtime.workspace import Workspace, delete_file, delete_object, list_files, read_file, write_file
 from tests.parts import hostile_names
 
+pytestmark = pytest.mark.untraced
+
 BAIT = b"what nobody may read"
 MANY = settings(
     max_examples=10_000, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], database=None

@@ -138,6 +138,23 @@ def test_what_a_model_cannot_take_is_an_answer_that_says_so(workspace: Workspace
     assert asked(workspace, ROW) == {"Prediction": [1]}
 
 
+@pytest.mark.filterwarnings("ignore:overflow encountered in cast")
+def test_checks_that_plain_rows_are_spared_are_made_where_they_would_find_something(workspace: Workspace) -> None:
+    opened(workspace, serialize(SVC().fit(X, y)))
+    last = list(ROW)[-1]
+    assert "contains NaN" in asked(workspace, ROW | {last: [None]})
+    assert "contains NaN" in asked(workspace, ROW | {last: [float("nan")]})
+    parcels.drop(workspace, 1)
+    opened(workspace, serialize(RandomForestClassifier(3).fit(X, y)))
+    assert "too large for dtype('float32')" in asked(workspace, ROW | {last: [1e300]})
+    assert asked(workspace, ROW) == {"Prediction": [1]}
+
+
+def test_an_opened_estimator_starts_no_threads(workspace: Workspace) -> None:
+    opened(workspace, serialize(make_pipeline(StandardScaler(), RandomForestClassifier(3, n_jobs=2)).fit(X, y)))
+    assert workspace.objects["_model"].fitted[-1].n_jobs == 1
+
+
 # --- what is refused when it is opened
 
 

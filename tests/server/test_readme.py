@@ -19,7 +19,7 @@ def blocks(language: str) -> list[str]:
 
 def test_the_program_in_the_readme_prints_what_it_says(start: Start) -> None:
     server = start(preload="sklearn.svm,sklearn.datasets")
-    program, realtime = blocks("python")
+    *_, program, realtime = blocks("python")
     done = subprocess.run(
         [sys.executable, "-c", f"{program}\n{realtime}"],
         capture_output=True,

@@ -315,17 +315,17 @@ async def test_many_tampered_chunks_are_not_even_unpacked(store: Store, blobs: B
 
 
 async def test_sweep_deletes_what_neither_a_snapshot_nor_a_service_names(store: Store, blobs: Blobs) -> None:
-    snapshot, service, *rest = [await keep(store, blobs, bytes([n]) * 9) for n in range(4)]
+    snapshot, service, compiled, *rest = [await keep(store, blobs, bytes([n]) * 9) for n in range(5)]
     async with store.write() as db:
         await db.execute("insert into snapshots values ('s', 'ada', 'n', ?, 9, '{}', 0)", (snapshot,))
-        for name, blob in (("with", service), ("without", None)):
-            await db.execute("insert into services values (null, ?, '1', 'ada', null, ?, '{}', 0)", (name, blob))
+        for name, *named in (("with", service, compiled), ("without", None, None)):
+            await db.execute("insert into services values (null, ?, '1', 'ada', null, ?, '{}', 0, ?)", (name, *named))
         assert await blobs.sweep(db) == 2
-    assert [await whole(blobs, sha256) for sha256 in (snapshot, service)] == [bytes(9), b"\1" * 9]
+    assert [await whole(blobs, sha256) for sha256 in (snapshot, service, compiled)] == [bytes(9), b"\1" * 9, b"\2" * 9]
     for sha256 in rest:
         with pytest.raises(NotFound):
             await whole(blobs, sha256)
-    assert len(await store.read("select * from blob_chunks")) == 2
+    assert len(await store.read("select * from blob_chunks")) == 3
     async with store.write() as db:
         await db.execute("delete from snapshots")
         assert await blobs.sweep(db) == 1

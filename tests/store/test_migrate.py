@@ -162,3 +162,15 @@ def test_logins_and_users_of_before_live_on_through_the_step_to_identity(
     connection.execute("pragma foreign_keys = on")
     connection.execute("delete from users")
     assert not [*connection.execute("select * from grants"), *connection.execute("select * from refreshes")]
+
+
+def test_versions_of_before_live_on_without_a_compiled_model(connection: sqlite3.Connection, tmp_path: Path) -> None:
+    before = tmp_path / "before"
+    before.mkdir()
+    for file in SCHEMA.iterdir():
+        if file.name < "0005":
+            (before / file.name).write_text(file.read_text("utf-8"))
+    migrate(connection, before)
+    connection.execute("insert into services values (7, 'Iris', '1', 'anna', 's', null, '{}', 1.0)")
+    migrate(connection)
+    assert list(connection.execute("select id, name, snapshot_id, compiled from services")) == [(7, "Iris", "s", None)]
