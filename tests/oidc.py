@@ -4,8 +4,8 @@ import json
 import re
 import subprocess
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from html import unescape
 from pathlib import Path
@@ -105,10 +105,16 @@ class Provider:
         async with aiohttp.ClientSession() as http, http.put(f"{self.issuer}/test/{what}", json=body) as answer:
             return dict(await answer.json())
 
-    async def rotate(self, names: str) -> None:
-        """From now on it signs with, and publishes, new keys."""
-        self.keys = new_keys(names)
+    @asynccontextmanager
+    async def rotated(self, names: str) -> AsyncIterator[None]:
+        """Meanwhile it signs with, and publishes, new keys."""
+        before, self.keys = self.keys, new_keys(names)
         await self.control("keys", private(self.keys))
+        try:
+            yield
+        finally:
+            self.keys = before
+            await self.control("keys", private(self.keys))
 
     async def move(self, name: str, *groups: str) -> None:
         """A user is in these groups from now on."""

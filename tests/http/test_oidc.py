@@ -32,7 +32,7 @@ from mlhost.host import ADMIN, Host, ensure_admin
 from mlhost.http.oidc import BEGUN_SECONDS, Begun
 from mlhost.http.server import serve
 from tests.oidc import CALLBACK, Provider, new_keys, sign_in
-from tests.parts import PASSWORD, ROOT, Api, config_for_tests, host_of_its_own
+from tests.parts import PASSWORD, ROOT, Api, config_for_tests, host_of_its_own, names_and_types
 from tests.slapd import free_ports
 
 README = (ROOT / "README.md").read_text("utf-8")
@@ -88,6 +88,20 @@ async def test_a_token_of_the_provider_is_a_user_whose_groups_give_the_role(
     known = host.tokens.remembered(anonymous.token)
     assert known is not None
     assert (known.name, known.role.title) == (f"{name}@example.org", role)
+
+
+async def test_services_are_published_and_called_with_tokens_of_the_provider(
+    provider: Provider, anonymous: Api
+) -> None:
+    anonymous.token = provider.token("bob")
+    signature = {"inputParameterDefinitions": names_and_types(x="integer")}
+    signature |= {"outputParameterDefinitions": names_and_types(y="integer")}
+    await anonymous.publish("Twice", "v1.0", "y = 2 * x", **signature)
+    anonymous.token = provider.token("cid")
+    for x in range(3):
+        answer = await anonymous("POST", "/api/Twice/v1.0", json={"x": x})
+        assert answer["outputParameters"] == {"y": 2 * x}
+    await anonymous("DELETE", "/services/Twice/v1.0", 403)
 
 
 async def test_a_token_that_names_as_many_groups_as_azure_ad_puts_into_one_comes_through(
@@ -393,6 +407,19 @@ async def test_a_demotion_counts_from_the_first_token_that_tells_of_it_also_for_
     await anonymous("GET", "/services")
 
 
+async def test_a_demotion_counts_at_the_next_sign_in_also_for_the_token_of_the_one_before(
+    provider: Provider, host: Host, url: str, browser: aiohttp.ClientSession
+) -> None:
+    await provider.move("hal", "data-science")
+    first = (await sign_in(browser, f"{url}/login/oidc", "hal")).cookies["mlhost_console"].value
+    assert (await host.tokens.check(first)).role is Role.CONTRIBUTOR
+    await provider.move("hal", "staff")
+    second = (await sign_in(browser, f"{url}/login/oidc", "hal")).cookies["mlhost_console"].value
+    assert first != second
+    for token in (first, second):
+        assert (await host.tokens.check(token)).role is Role.READER
+
+
 async def test_who_is_given_none_by_name_is_shut_out_whatever_the_provider_says(
     provider: Provider, host: Host, anonymous: Api
 ) -> None:
@@ -467,15 +494,15 @@ async def test_a_flood_of_unknown_keys_asks_the_provider_once_a_minute_and_a_new
         assert await provider.asked_for_keys() == before + 1
 
         first = provider.token()
-        await provider.rotate("second")
-        second = provider.token()
-        with pytest.raises(Unauthenticated, match="publishes no such key"):
-            await openid.check(second)  # within the minute
-        clock.now += 61
-        assert (await openid.check(second)).role is Role.OWNER
-        with pytest.raises(Unauthenticated, match="publishes no such key"):
-            await openid.check(first)  # signed with a key that was taken back
-        assert await provider.asked_for_keys() == before + 2
+        async with provider.rotated("second"):
+            second = provider.token()
+            with pytest.raises(Unauthenticated, match="publishes no such key"):
+                await openid.check(second)  # within the minute
+            clock.now += 61
+            assert (await openid.check(second)).role is Role.OWNER
+            with pytest.raises(Unauthenticated, match="publishes no such key"):
+                await openid.check(first)  # signed with a key that was taken back
+            assert await provider.asked_for_keys() == before + 2
 
 
 async def test_keys_that_are_known_outlast_a_provider_that_is_down_for_a_day(provider: Provider, host: Host) -> None:
