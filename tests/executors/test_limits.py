@@ -155,7 +155,7 @@ async def test_a_program_ends_within_two_seconds_of_its_limit_and_harms_nobody(
         took = time.monotonic() - begin
     assert program.setting in told
     assert took <= program.limit_seconds + AFTER_SECONDS
-    assert max(seconds) < AFTER_SECONDS
+    assert max(seconds, default=0.0) < AFTER_SECONDS  # none, if the program ended sooner than a bystander asks
     assert not started_by(cell)
     await cell.worker.close()
 
