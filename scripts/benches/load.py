@@ -60,8 +60,8 @@ def closed(target: Target, connections: int, seconds: float, cpu: int) -> Figure
             ["taskset", "-c", str(cpu), *command, target.url], capture_output=True, text=True, check=True
         )
     figures = json.loads(done.stdout.rpartition("FIGURES ")[2])
-    if figures["faults"]:
-        raise SystemExit(f"{target.url}: {figures['faults']} requests failed\n{done.stdout}")
+    if figures["faults"] or not figures["rate"]:
+        raise SystemExit(f"{target.url}: {figures['faults']} requests failed, {figures['rate']:.0f} a second were answered\n{done.stdout}")
     return Figures(figures["rate"], figures["p50"], figures["p99"])
 
 

@@ -27,7 +27,7 @@ def running(
     command: list[str], cpus: set[int] | None = None, environment: Mapping[str, str] | None = None
 ) -> Iterator[Server]:
     """A server process, on these CPUs only if any are named."""
-    with launched(command, cpus, environment) as process:
+    with launched(command, cpus, environment, out=subprocess.PIPE) as process:
         said = ""
         while "Ready." not in said or "http://" not in said:
             line = process.stdout.readline()
@@ -40,12 +40,15 @@ def running(
 
 @contextmanager
 def launched(
-    command: list[str], cpus: set[int] | None = None, environment: Mapping[str, str] | None = None
+    command: list[str],
+    cpus: set[int] | None = None,
+    environment: Mapping[str, str] | None = None,
+    out: int = subprocess.DEVNULL,
 ) -> Iterator[subprocess.Popen[str]]:
-    """A process and all it starts, on these CPUs only if any are named; what it prints may be read, but not its log."""
+    """A process and all it starts, on these CPUs only if any are named; what it logs is not kept."""
     process = subprocess.Popen(
         command,
-        stdout=subprocess.PIPE,
+        stdout=out,
         stderr=subprocess.DEVNULL,
         text=True,
         env=os.environ | (environment or {}),

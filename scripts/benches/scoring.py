@@ -194,9 +194,9 @@ def installed_peers(cpus: set[int], stack: ExitStack) -> Iterator[Contender]:
 # --- the tables ----------------------------------------------------------------------------------------------------
 
 
-def measure(contenders: list[Contender], rounds: int, seconds: float, cpu: int) -> None:
+def measure(contenders: list[Contender], works: list[str], rounds: int, seconds: float, cpu: int) -> None:
     for number in range(rounds + 1):
-        for work in WORKS:
+        for work in works:
             for connections in (1, 32):
                 for contender in contenders:
                     if target := contender.targets.get(work):
@@ -205,8 +205,12 @@ def measure(contenders: list[Contender], rounds: int, seconds: float, cpu: int) 
                             contender.figures.setdefault((work, connections), []).append(figures)
 
 
+def _measured(contenders: list[Contender]) -> list[tuple[str, str]]:
+    return [(work, title) for work, title in WORKS.items() if (work, 1) in contenders[0].figures]
+
+
 def show(contenders: list[Contender]) -> None:
-    for work, title in WORKS.items():
+    for work, title in _measured(contenders):
         print(f"\n{title}\n{'':<20}{'1: p50 us':>11}{'p99':>9}{'32: req/s':>12}{'p99 us':>9}")
         for contender in contenders:
             if (work, 1) not in contender.figures:
@@ -221,7 +225,7 @@ def ratios(contenders: list[Contender]) -> None:
     ours = [each for each in contenders if each.name.startswith("mlhost")]
     peers = [each for each in contenders if each not in ours]
     print(f"\n{'ratios':<20}" + "".join(f"{other.name:>24}" for other in peers))
-    for work, title in WORKS.items():
+    for work, title in _measured(contenders):
         print(title)
         for contender in ours:
             if (work, 1) not in contender.figures:
@@ -259,6 +263,7 @@ def main() -> None:
     """Parse and run."""
     parser = argparse.ArgumentParser(prog="scripts/bench scoring", description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--works", nargs="+", choices=WORKS, default=[*WORKS])
     parser.add_argument("--seconds", type=float, default=3, help="of load for each figure of a round")
     arguments = parser.parse_args()
     cpus = sorted(os.sched_getaffinity(0))
@@ -268,13 +273,13 @@ def main() -> None:
         contenders = list(installed_peers(servers, stack))
         contenders += stack.enter_context(mlhost(servers))
         os.sched_setaffinity(0, {cpus[-1]})
-        measure(contenders, arguments.rounds, arguments.seconds, cpus[-1])
+        measure(contenders, arguments.works, arguments.rounds, arguments.seconds, cpus[-1])
         show(contenders)
         ratios(contenders)
         print()
         for contender in contenders:
             if contender.name.startswith("mlhost"):
-                for work in contender.targets.keys() & {"noop", "svc"}:
+                for work in {"noop", "svc"} & {each for each, _ in contender.figures}:
                     half_loaded(contender, work, arguments.seconds)
         for contender in contenders:
             print(f"{contender.name}, resident memory of its first process: {contender.resident_mb:.0f} MB")
