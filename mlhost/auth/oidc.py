@@ -32,7 +32,6 @@ from mlhost.errors import Invalid, Throttled, Unauthenticated, Unavailable
 
 MAX_TOKEN_LENGTH = 16_384  # characters; those of Azure AD name up to two hundred groups
 MAX_GROUPS = 1000
-MAX_NEWEST = 10_000  # users of whom the newest token's time is known
 MAX_EXCHANGES = 20  # codes on their way to the provider at once
 TYPES = (None, "jwt", "at+jwt", "application/at+jwt")  # of tokens that say who asks; one for signing out is not
 HASHES = {"256": sha256, "384": sha384, "512": sha512}
@@ -58,7 +57,6 @@ class OpenId:
         self._known = known
         self._clock = clock
         self._registry = JWSRegistry(algorithms=settings.algorithms, strict_check_header=False)
-        self._newest: dict[str, float] = {}  # by user: when the token was issued whose groups count
         self._exchanges = 0
         self.published = published or Published(settings)
 
@@ -202,15 +200,7 @@ class OpenId:
 
     async def _admit(self, claims: Json) -> Principal:
         """The user whom claims name. Groups are those of their newest token: an older one does not bring them back."""
-        name, issued_at = self._name(claims), float(claims.get("iat", 0))
-        groups: tuple[str, ...] | None = self._groups(claims)
-        newest = self._newest.pop(name, 0.0)
-        if issued_at < newest:
-            groups = None
-        elif len(self._newest) >= MAX_NEWEST:
-            self._newest.pop(next(iter(self._newest)))
-        self._newest[name] = max(issued_at, newest)
-        return await self._doors.admit(name, groups)
+        return await self._doors.admit(self._name(claims), self._groups(claims), float(claims.get("iat", 0)))
 
     def _name(self, claims: Json) -> str:
         for claim in self._settings.user_claims:

@@ -155,7 +155,8 @@ class Published:
     def endpoint(self, about: Json, name: str) -> str:
         """The address of an endpoint in the metadata; Unavailable if it is none that may be asked."""
         url = about.get(name)
-        if not isinstance(url, str) or not _may_be_asked(url):
+        is_from_here = _is_loopback(urlsplit(self.issuer).hostname or "")  # none from elsewhere sends us to ourselves
+        if not isinstance(url, str) or not _may_be_asked(url, plainly=is_from_here):
             raise self._unavailable(f"names no {name} that may be asked: {url!r}")
         return url
 
@@ -169,13 +170,14 @@ def check_address(key: str, url: str) -> None:
         raise Invalid(f"{key} = {url!r} is no https:// address; http:// goes to this machine only.", field=key)
 
 
-def _may_be_asked(url: str) -> bool:
+def _may_be_asked(url: str, *, plainly: bool = True) -> bool:
+    """Whether it is https, or http to this machine where that is allowed."""
     try:
         parts = urlsplit(url)
         host, _ = parts.hostname or "", parts.port
     except ValueError:
         return False
-    is_safe = parts.scheme == "https" or (parts.scheme == "http" and _is_loopback(host))
+    is_safe = parts.scheme == "https" or (plainly and parts.scheme == "http" and _is_loopback(host))
     return is_safe and bool(host) and parts.username is None and not parts.fragment
 
 

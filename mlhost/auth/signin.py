@@ -81,12 +81,12 @@ class Doors:
         assert isinstance(found, Entry)
         return await self.admit(found.name, found.groups)
 
-    async def admit(self, name: str, groups: tuple[str, ...] | None) -> Principal:
+    async def admit(self, name: str, groups: tuple[str, ...], as_of: float | None = None) -> Principal:
         """The principal of a user whom a directory vouches for, as `Users.admit`; no name is one of the reserved."""
         if name.casefold() in self._reserved:
             log.warning("the directory has a user %s, a name that is this server's own: refused", name)
             raise Unauthenticated("invalid credentials")
-        return await self._users.admit(name, groups)
+        return await self._users.admit(name, groups, as_of)
 
     async def renew(self, refresh: str, client: str = "") -> TokenPair:
         """Exchange a refresh token for a new pair; a user of the directory must still be there, else all theirs ends.

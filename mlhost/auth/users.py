@@ -28,7 +28,7 @@ values (:name, :password_hash, :role, :created_at)
 """
 GIVEN = "select group_concat(distinct role) from users"  # the roles that anybody has by name
 FIND = f"""
-select name, password_hash, role, groups, ({GIVEN}) as given from users where name = ?
+select name, password_hash, role, groups, groups_at, ({GIVEN}) as given from users where name = ?
 """  # noqa: S608
 VOUCHED = """
 select name from users where password_hash is null and (
@@ -36,6 +36,7 @@ select name from users where password_hash is null and (
     or exists (select 1 from personal_tokens where personal_tokens.user = users.name)
 ) order by name
 """
+REGROUP = "update users set groups = ?, groups_at = ? where name = ?"
 EVERYBODY = f"select name, password_hash, role, groups, created_at, ({GIVEN}) as given from users"  # noqa: S608
 
 
@@ -91,15 +92,17 @@ class Users:
         """The names of those without a password who hold tokens."""
         return [row["name"] for row in await self._store.read(VOUCHED)]
 
-    async def admit(self, name: str, groups: Collection[str] | None) -> Principal:
-        """The principal of a user whom a directory vouches for, with the groups they have there now; None: as before.
+    async def admit(self, name: str, groups: Collection[str], as_of: float | None = None) -> Principal:
+        """The principal of a user whom a directory vouches for, with the groups they have there.
 
-        They get a user here when they first come, without a password and a role of their own. Unauthenticated if the
-        name is that of a user with a password, who is somebody else.
+        `as_of` is when it said so, now if not given (seconds since the epoch): groups of before then do not come back,
+        not even after a restart. They get a user here when they first come, without a password and a role of their own.
+        Unauthenticated if the name is that of a user with a password, who is somebody else.
         """
         if not _can_be_a_name(name):
             log.warning("the directory has a user %r, which cannot name a user here: refused", name)
             raise Unauthenticated("invalid credentials")
+        as_of = time() if as_of is None else as_of
         async with self._store.write() as db:
             row = await _first(db, name)
             if row is not None and row["password_hash"] is not None:
@@ -108,10 +111,10 @@ class Users:
             if row is None:
                 record = {"name": name, "password_hash": None, "role": None, "created_at": time()}
                 await db.execute(INSERT, record)
-            if row is None or (groups is not None and json.loads(row["groups"]) != list(groups)):
-                groups = groups or ()
-                await db.execute("update users set groups = ? where name = ?", (json.dumps(list(groups)), name))
-                self.changes += 1
+            known = json.loads(row["groups"]) if row else None
+            if row is None or as_of >= row["groups_at"]:
+                await db.execute(REGROUP, (json.dumps(list(groups)), as_of, name))
+                self.changes += known != list(groups)
             row = await _first(db, name)
         assert row is not None
         return Principal(name, self.role(row))

@@ -61,4 +61,6 @@ def _route(method: str, path: str) -> str:
 
 
 def _pattern(route: str) -> re.Pattern[str]:
-    return re.compile(re.sub(r"\\{\w+\\}", "[^/]+", re.escape(route)))
+    """What the router makes of a route; a refresh token may have slashes in it."""
+    escaped = re.escape(route).replace(r"\{refreshToken\}", "(?s:.+)")
+    return re.compile(re.sub(r"\\{\w+\\}", "[^/]+", escaped))

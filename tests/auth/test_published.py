@@ -158,3 +158,12 @@ async def test_old_keys_are_fetched_again_while_they_are_used() -> None:
         clock.now += FRESH_SECONDS + 1
         await known.about()
         await until(lambda: known.fetches == 2)
+
+
+async def test_a_provider_elsewhere_sends_nobody_to_a_plain_address_of_this_machine() -> None:
+    known = Published(Oidc(issuer="https://idp.example.org"))
+    for url in ("http://127.0.0.1:8080/token", "http://localhost/token", "http://[::1]/token"):
+        with pytest.raises(Unavailable, match="names no token_endpoint that may be asked"):
+            known.endpoint({"token_endpoint": url}, "token_endpoint")
+    assert known.endpoint({"token_endpoint": "https://idp.example.org/t"}, "token_endpoint")
+    await known.close()

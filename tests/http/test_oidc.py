@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest import mock
 from urllib.parse import quote
 from uuid import uuid4
 
@@ -301,6 +302,22 @@ async def test_a_code_is_good_only_with_the_nonce_and_the_verifier_it_was_asked_
             await openid.sign_in(query["code"], query["iss"], redirect_uri, nonce, verifier)
 
 
+async def test_a_code_is_no_good_with_the_access_token_of_another_sign_in(
+    host: Host, url: str, browser: aiohttp.ClientSession
+) -> None:
+    openid = host.openid
+    assert openid is not None
+    exchange, redirect_uri = openid._exchange, f"{url}{CALLBACK}"
+    address = await openid.address(redirect_uri, "state", "nonce", "v" * 43)
+    query = (await sign_in(browser, address, "bob")).url.query
+
+    async def swapped(*args: Any) -> Any:
+        return await exchange(*args) | {"access_token": "another"}
+
+    with mock.patch.object(OpenId, "_exchange", side_effect=swapped), pytest.raises(Unauthenticated, match="at_hash"):
+        await openid.sign_in(query["code"], query["iss"], redirect_uri, "nonce", "v" * 43)
+
+
 async def test_invented_codes_keep_only_so_many_requests_to_the_provider_on_their_way(host: Host, url: str) -> None:
     openid = host.openid
     assert openid is not None
@@ -405,6 +422,17 @@ async def test_a_demotion_counts_from_the_first_token_that_tells_of_it_also_for_
         anonymous.token = token
         await anonymous("GET", "/users", status)
     await anonymous("GET", "/services")
+
+
+async def test_a_demotion_outlives_the_server_that_saw_it(provider: Provider, tmp_path: Path) -> None:
+    owner = provider.token("gus", groups=["mlhost-owners"], iat=int(time.time()) - 60)
+    reader = provider.token("gus", groups=["staff"])
+    groups = {"owner_groups": ("mlhost-owners",), "reader_groups": ("staff",)}
+    for shown in ((owner, Role.OWNER), (reader, Role.READER)), ((owner, Role.READER),):
+        async with host_of_its_own(tmp_path, oidc=asdict(provider.settings()), auth=groups) as host:
+            assert host.openid is not None
+            for token, role in shown:
+                assert (await host.openid.check(token)).role is role
 
 
 async def test_a_demotion_counts_at_the_next_sign_in_also_for_the_token_of_the_one_before(

@@ -228,6 +228,7 @@ def test_it_tells_the_rule_that_decides(data: Path) -> None:
     )
     assert "for anybody, signed in or not" in told(0, "dora", "POST", "/login")
     assert "There is no route PUT /login; that address knows POST" in told(1, "ann", "PUT", "/login")
+    assert "So ann may." in told(0, "ann", "DELETE", "/login/refreshToken/a/b")
     assert "no method leads there" in told(1, "ann", "GET", "/nowhere")
     assert "There is no user 'eve'" in told(1, "eve", "GET", "/services")
     shut = {"MLHOST_LDAP_URL": "ldaps://directory.example.org", "MLHOST_LDAP_SEARCH_BASE": "dc=example"}

@@ -2,7 +2,7 @@
 
 import json
 import socket
-from base64 import b64encode
+from base64 import b64encode, urlsafe_b64encode
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from itertools import count
@@ -105,6 +105,29 @@ def requests_with(plant: Planter, token: str, session: str) -> Iterator[tuple[st
     yield "POST", "/services/Own/1", {"headers": mine, "json": {"runtimeType": "Python", "code": f"'{plant()}"}}
 
 
+def sign_ins_with(plant: Planter, issuer: str) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """The same, of sign-ins by way of somebody else or of a client; who is down is answered for with 503."""
+    callback = "/login/oidc/callback"
+    begun = {"Cookie": f"mlhost_login={plant()}; mlhost_console={plant()}"}
+    yield "GET", f"{callback}?code={quote(plant())}&state={quote(plant())}", {"headers": begun}
+    yield "GET", f"{callback}?error={quote(plant())}&state={quote(plant())}&iss={issuer}", {"headers": begun}
+    yield "GET", f"/login/oidc?next=/{quote(plant(), safe='')}", {"headers": begun, "allow_redirects": False}
+    said = urlsafe_b64encode(json.dumps({"iss": issuer}).encode()).rstrip(b"=").decode()
+    bearer = f"eyJhbGciOiJSUzI1NiIsImtpZCI6IngifQ.{said}.{'Q' * 40}{len(plant.planted)}"
+    plant.planted.append(bearer)
+    yield "GET", "/services", {"headers": {"Authorization": f"Bearer {bearer}"}}
+    yield "POST", "/login", {"json": {"username": "somebody", "password": plant()}}
+    for grant in ("password", "refresh_token", "authorization_code", "urn:ietf:params:oauth:grant-type:device_code"):
+        held = ("password", "refresh_token", "code", "code_verifier", "device_code", "client_secret")
+        form = {"grant_type": grant, "client_id": "mlhost-cli", "username": "somebody"}
+        yield "POST", "/oauth/token", {"data": form | {name: plant() for name in held}}
+    yield "POST", "/oauth/revoke", {"data": {"token": plant(), "client_id": "mlhost-cli"}}
+    yield "POST", "/oauth/introspect", {"data": {"token": plant()}}
+    yield "POST", "/oauth/device", {"data": {"user_code": plant(), "username": "somebody", "password": plant()}}
+    asked = f"client_id=mlhost-cli&state={quote(plant())}&code_challenge={quote(plant())}"
+    yield "POST", f"/oauth/authorize?{asked}", {"data": {"username": "somebody", "password": plant()}}
+
+
 RAW = (
     b"GET /login/refreshToken/%s HTTP/9.9\r\n\r\n",
     b"DELETE /login/refreshToken?refreshToken=%s\r\n\r\n",
@@ -148,6 +171,28 @@ def test_no_planted_secret_is_in_any_log(start: Start, tmp_path: Path, form: str
     for name, text in (("log", logged), ("audit log", audited), ("output", server.said + said)):
         assert plant.found_in(text) == [], f"in the {name}"
     assert Planter().found_in(logged) == []
+
+
+@pytest.mark.parametrize("vouched", ["by a directory", "by a provider"])
+def test_no_secret_of_a_sign_in_elsewhere_is_in_any_log(start: Start, tmp_path: Path, vouched: str) -> None:
+    plant, log, kept = Planter(), tmp_path / "log", tmp_path / "kept"
+    kept.write_text(plant())
+    issuer = "http://127.0.0.1:9"  # where nobody listens
+    settings = {"MLHOST_OIDC_ISSUER": issuer, "MLHOST_OIDC_CLIENT_ID": "mlhost"}
+    settings |= {"MLHOST_OIDC_CLIENT_SECRET_FILE": str(kept)}
+    if vouched == "by a directory":
+        settings = {"MLHOST_LDAP_URL": "ldap://127.0.0.1:9", "MLHOST_LDAP_SEARCH_BASE": "dc=example"}
+        settings |= {"MLHOST_LDAP_QUERY_USER": "cn=query", "MLHOST_LDAP_QUERY_PASSWORD_FILE": str(kept)}
+        settings |= {"MLHOST_LDAP_START_TLS": "false"}
+    server = start(log=log, MLHOST_LOGS_LEVEL="debug", **settings)
+    for method, path, options in sign_ins_with(plant, issuer):
+        answer = requests.request(method, server.url + path, timeout=30, **options)
+        assert answer.status_code != 500, f"{method} {path}: {answer.text}"
+    status, said = server.stop()
+    assert status == 0
+    audited = mlhost("audit", "--json", "--data", tmp_path / "data").output
+    for name, text in (("log", log.read_text()), ("audit log", audited), ("output", server.said + said)):
+        assert plant.found_in(text) == [], f"in the {name}"
 
 
 def test_the_planter_finds_what_it_planted() -> None:

@@ -156,7 +156,7 @@ def test_logins_and_users_of_before_live_on_through_the_step_to_identity(
     connection.execute("insert into users values ('anna', 'hash', 'Owner', 1.0)")
     connection.execute("insert into grants values ('g', 'anna', 'a', x'01', 2.0, 3.0)")
     migrate(connection)
-    assert list(connection.execute("select * from users")) == [("anna", "hash", "Owner", "[]", 1.0)]
+    assert list(connection.execute("select * from users")) == [("anna", "hash", "Owner", "[]", 1.0, 0.0)]
     assert list(connection.execute("select * from grants")) == [("g", "anna", "", "a", 2.0, 3.0)]
     assert list(connection.execute("select * from refreshes")) == [(b"\x01", "g", None)]
     connection.execute("pragma foreign_keys = on")
