@@ -7,7 +7,6 @@ question is put on a thread. What a user typed is in no log; why the directory c
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import logging
 import re
 import ssl
@@ -26,6 +25,7 @@ from ldap3.utils.conv import escape_filter_chars
 from ldap3.utils.dn import parse_dn
 
 from mlhost.auth.passwords import MAX_BYTES
+from mlhost.auth.peers import context, is_this_machine
 from mlhost.auth.signin import Entry
 from mlhost.auth.threads import Threads
 from mlhost.config import Ldap
@@ -64,7 +64,7 @@ class LdapDirectory:
     def __init__(self, settings: Ldap) -> None:
         self._settings = settings
         self._address = _address(settings)
-        self._tls = _Tls(_context(settings), self._address.host)
+        self._tls = _Tls(context("ldap.ca_file", settings.ca_file), self._address.host)
         self._password = _query_password(settings)
         for key, text in (("search_filter", settings.search_filter), ("group_filter", settings.group_filter)):
             _check_filter(f"ldap.{key}", text)
@@ -283,29 +283,13 @@ def _address(settings: Ldap) -> _Address:
             field="ldap.url",
         )
     address = _Address(parts.hostname, port, parts.scheme == "ldaps")
-    if not (address.is_tls or settings.start_tls or settings.insecure_plain or _is_loopback(address.host)):
+    if not (address.is_tls or settings.start_tls or settings.insecure_plain or is_this_machine(address.host)):
         raise Invalid(
             "ldap.start_tls = false would send passwords to another machine in the clear. Use ldaps:// or StartTLS, or "
             "set ldap.insecure_plain if something else keeps the connection safe.",
             field="ldap.start_tls",
         )
     return address
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def _context(settings: Ldap) -> ssl.SSLContext:
-    try:
-        return ssl.create_default_context(cafile=settings.ca_file or None)
-    except OSError as fault:  # no such file, or no certificate in it
-        raise Invalid(
-            f"ldap.ca_file = {settings.ca_file!r} cannot be read as certificates: {fault}", field="ldap.ca_file"
-        ) from None
 
 
 def _query_password(settings: Ldap) -> bytes:

@@ -8,10 +8,8 @@ a time and at most once a minute, so that nobody can make this server bother the
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import json
 import logging
-import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from time import monotonic
@@ -22,6 +20,7 @@ import aiohttp
 from joserfc.errors import JoseError
 from joserfc.jwk import ECKey, RSAKey
 
+from mlhost.auth.peers import context, is_this_machine
 from mlhost.config import Oidc
 from mlhost.errors import Invalid, Unavailable
 
@@ -55,7 +54,7 @@ class Published:
         self.issuer = settings.issuer
         check_address("oidc.issuer", settings.issuer)
         self._timeout = aiohttp.ClientTimeout(total=settings.timeout_seconds)
-        self._context = _context(settings)
+        self._context = context("oidc.ca_file", settings.ca_file)
         self._clock = clock
         self._kept: _Kept | None = None
         self._asked_at = float("-inf")
@@ -155,7 +154,9 @@ class Published:
     def endpoint(self, about: Json, name: str) -> str:
         """The address of an endpoint in the metadata; Unavailable if it is none that may be asked."""
         url = about.get(name)
-        is_from_here = _is_loopback(urlsplit(self.issuer).hostname or "")  # none from elsewhere sends us to ourselves
+        is_from_here = is_this_machine(
+            urlsplit(self.issuer).hostname or ""
+        )  # none from elsewhere sends us to ourselves
         if not isinstance(url, str) or not _may_be_asked(url, plainly=is_from_here):
             raise self._unavailable(f"names no {name} that may be asked: {url!r}")
         return url
@@ -177,24 +178,8 @@ def _may_be_asked(url: str, *, plainly: bool = True) -> bool:
         host, _ = parts.hostname or "", parts.port
     except ValueError:
         return False
-    is_safe = parts.scheme == "https" or (plainly and parts.scheme == "http" and _is_loopback(host))
+    is_safe = parts.scheme == "https" or (plainly and parts.scheme == "http" and is_this_machine(host))
     return is_safe and bool(host) and parts.username is None and not parts.fragment
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def _context(settings: Oidc) -> ssl.SSLContext:
-    try:
-        return ssl.create_default_context(cafile=settings.ca_file or None)
-    except OSError as fault:  # no such file, or no certificate in it
-        raise Invalid(
-            f"oidc.ca_file = {settings.ca_file!r} cannot be read as certificates: {fault}", field="oidc.ca_file"
-        ) from None
 
 
 # --- keys ----------------------------------------------------------------------------------------------------------

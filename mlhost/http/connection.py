@@ -87,10 +87,10 @@ class Connection(web.RequestHandler):
                 self._begin(data)
                 return
             self._forget_header()
-            self._keep_patience()
+            self._stop_waiting()
             self._call = self._loop.create_task(self._answer(*called, data[size:]))
             return
-        self._keep_patience()
+        self._stop_waiting()
         self._is_plain = self._is_plain and missing >= 0
         self._owed = max(missing, 0)
         self._pass_on(data)
@@ -121,7 +121,7 @@ class Connection(web.RequestHandler):
     def connection_lost(self, exc: BaseException | None) -> None:
         """Wait for nothing any more."""
         self._forget_header()
-        self._keep_patience()
+        self._stop_waiting()
         self._begun = self._held = b""
         super().connection_lost(exc)
 
@@ -186,7 +186,7 @@ class Connection(web.RequestHandler):
         self._owed = begun.find(heads.END) + len(heads.END) + self._read.body_bytes - len(begun)
         self._pass_on(begun)
 
-    def _keep_patience(self) -> None:
+    def _stop_waiting(self) -> None:
         """There is no body to wait for any more."""
         if self._patience is not None:
             self._patience.cancel()
