@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from mlhost.errors import CodeFailed, Invalid, MlhostError, Unavailable, WorkerLost
 from mlhost.executors import Worker
 from mlhost.executors.pool import Pool
+from mlhost.executors.trains import Call
 from mlhost.inprocess import InProcess
 from mlhost.params import jsontext
 from mlhost.runtime import program
@@ -38,13 +39,16 @@ async def score(ready: Ready, body: bytes) -> bytes:
     Code that fails or takes too long is an answer with `success` false. Invalid if the body does not fit the inputs,
     Busy when too many wait, Unavailable if the worker died of the call (another one takes its place).
     """
-    if ready.compiled is not None and (answer := await ready.compiled.score(body)) is not None:
-        return answer
-    async with ready.pool.lease() as worker:
-        try:
-            return await score_on(worker, body)
-        except WorkerLost as lost:
-            raise Unavailable(f"The service's worker was lost during this call: {lost}.") from lost
+    if ready.compiled is not None and (compiled := await ready.compiled.score(body)) is not None:
+        return compiled
+    call = Call(program.score, body)
+    try:
+        answer: bytes = await ready.pool.run(call)
+    except CodeFailed as failure:
+        answer = failed(failure.message)
+    except WorkerLost as lost:
+        raise Unavailable(f"The service's worker was lost during this call: {lost}.") from lost
+    return _with_console(answer, call.console)
 
 
 async def score_on(worker: Worker, body: bytes) -> bytes:
@@ -59,10 +63,11 @@ async def score_on(worker: Worker, body: bytes) -> bytes:
     except MlhostError:  # the code broke what answers are made with: the next call gets another worker
         await worker.close(force=True)
         raise
-    console = worker.console.take()
-    if console:
-        return answer.removesuffix(NO_CONSOLE) + jsontext.render(console) + b"}"
-    return answer
+    return _with_console(answer, worker.console.take())
+
+
+def _with_console(answer: bytes, printed: str) -> bytes:
+    return answer.removesuffix(NO_CONSOLE) + jsontext.render(printed) + b"}" if printed else answer
 
 
 def failed(message: str) -> bytes:

@@ -2,7 +2,8 @@
 
 Calls of one train are numbered in a row. Before each of them the worker writes its number down as begun, and then looks
 whether the train is still its own: the host, which takes back what has not begun, does both the other way round and
-lets RECALL_SECONDS pass in between. So no call is ever run twice, whichever of the two is the quicker.
+lets RECALL_SECONDS pass in between. So no call is ever run twice, whichever of the two is the quicker; and one that was
+written down but not run, because the train was gone, is told of as left.
 
 Answers are kept here as well, whole, before the host is told of them: those of a worker that dies are not lost.
 """
@@ -20,8 +21,10 @@ from mlhost.executors.wire import LENGTH, NotAFrame
 
 BYTES = 1 << 18
 HEAD_BYTES = 64
-RECALL_SECONDS = 0.001  # until what one processor wrote has reached every other: a thousand times what it takes
-TRAIN, BEGUN, ENDED, KEPT, TARGET, SENT_AT = range(6)  # the words of the head, eight bytes each, written in one go
+RECALL_SECONDS = 0.002  # until what one processor wrote has reached every other: a thousand times what it takes
+TRAIN, BEGUN, LEFT, ENDED, KEPT, TARGET, SENT_AT = range(
+    7
+)  # the words of the head, eight bytes each, written in one go
 
 
 def make() -> int:
@@ -62,7 +65,15 @@ class Board:
     @property
     def begun(self) -> int:
         """The number of the call that has begun last."""
-        return self._words[BEGUN] if self._is_open else 0
+        if not self._is_open:
+            return 0
+        begun = self._words[BEGUN]
+        return begun - 1 if self._words[LEFT] == begun else begun
+
+    @property
+    def left(self) -> int:
+        """The number of the call that the worker has found taken back."""
+        return self._words[LEFT] if self._is_open else 0
 
     @property
     def ended(self) -> int:
@@ -104,20 +115,24 @@ class Board:
         self._words[BEGUN] = number
         if number == train:
             self._position = HEAD_BYTES
-        return self._words[TRAIN] == train
+        if self._words[TRAIN] == train:
+            return True
+        self._words[LEFT] = number
+        return False
 
     def end(self, number: int) -> None:
         """Give back what is left of the train after this call."""
         self._words[ENDED] = number
 
-    def keep(self, answer: bytes) -> bool:
-        """Keep a frame for the host; False if there is no room for it."""
+    def has_room(self, answer: bytes) -> bool:
+        """Whether a frame for the host can be kept."""
+        return self._position + len(answer) <= BYTES
+
+    def keep(self, answer: bytes) -> None:
+        """Keep it."""
         end = self._position + len(answer)
-        if end > BYTES:
-            return False
         self._memory[self._position : end] = answer
         self._position = self._words[KEPT] = end
-        return True
 
     def order(self) -> tuple[int, float]:
         """Which call the host's last signal is for, and when it was sent (monotonic seconds)."""

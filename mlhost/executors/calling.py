@@ -22,7 +22,7 @@ from mlhost.executors.trains import Call, Owner, Train
 from mlhost.runtime.workspace import Workspace
 
 GRACE_SECONDS = 1.8  # between asking a call or a worker to stop and giving it up: it is gone within two seconds
-SLOW_SECONDS = 0.004  # a call of a train that has not ended after two looks is slow
+SLOW_SECONDS = 0.005  # between looks at a train; a call that runs at two of them is slow
 
 
 class CallingWorker(ABC):
@@ -52,6 +52,7 @@ class CallingWorker(ABC):
         self._deadline = 0.0  # of the running call, by the loop's clock
         self._next_look = 0.0  # at it, by the same
         self._watch: asyncio.TimerHandle | None = None  # left running from one call to the next: it seldom fires
+        self._watch_at = 0.0  # when it fires
         self._stopping: list[asyncio.TimerHandle] = []
 
     @property
@@ -245,14 +246,14 @@ class CallingWorker(ABC):
             raise WorkerLost(reason)
         train = Train(self._next_number, calls, owner)
         self._next_number += len(calls)
-        self._is_alone, self._is_recalled, self._seen = len(calls) == 1, False, train.first
+        self._is_alone, self._is_recalled, self._seen = len(calls) == 1, False, 0
         self._train = train
         self._at_rest.clear()
         now = asyncio.get_running_loop().time()
         self._deadline = now + self.deadline_seconds
         look = self._first_look_seconds if self._is_alone else SLOW_SECONDS
         self._next_look = min(self._deadline, now + look)
-        if self._watch is None or self._watch.when() > self._next_look:
+        if self._watch is None or self._watch_at > self._next_look:
             self._watch_from(self._next_look)
         try:
             self._send(train)
@@ -271,6 +272,7 @@ class CallingWorker(ABC):
     def _watch_from(self, when: float) -> None:
         if self._watch is not None:
             self._watch.cancel()
+        self._watch_at = when  # not the handle's own: uvloop's has none when it is due at once
         self._watch = asyncio.get_running_loop().call_at(when, self._on_time)
 
     def _on_time(self) -> None:
@@ -296,7 +298,7 @@ class CallingWorker(ABC):
     def _look_at_train(self, train: Train, now: float) -> None:
         """Take back what has not begun when the same call runs as at the last look."""
         begun = self._begun()
-        if begun <= self._seen and not self._is_recalled:
+        if begun == self._seen and not self._is_recalled:
             self._is_recalled = True
             self._recall(train)
         if train is self._train and not self._is_alone:

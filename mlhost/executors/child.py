@@ -131,24 +131,31 @@ def _run(
     function: str,
     calls: list[list[Any]],
 ) -> None:
-    """The calls of a train, until the host takes back the rest, or one has printed something or failed."""
+    """The calls of a train, until the host takes back the rest, or one has printed, failed or answered at length.
+
+    What is kept on the board is read before what comes over the channel, so nothing may be kept after that.
+    """
     gate, me = interrupt.main_gate(), os.getpid()
     last = first + len(calls) - 1
     is_owed, ring_at = False, time.monotonic() + wire.RING_SECONDS
     for number, arguments in enumerate(calls, first):
         if not board.begin(first, number):
+            is_owed = True  # the word that it will not
             break
         gate.running = number
         reply, has_failed = answer(workspace, number, function, arguments)
         if os.getpid() != me:  # user code forked and its child came back here: only the worker may answer
             os._exit(0)
-        if has_ended := has_failed or spout.has_printed():
-            board.end(number)
-        if not (is_owed := board.keep(reply)):
-            channel.sendall(reply)  # which is as good as a bell
+        is_owed = board.has_room(reply)
+        if has_ended := not is_owed or has_failed or spout.has_printed():
+            board.end(number)  # before the answer is there to be read
+        if is_owed:
+            board.keep(reply)
+        else:
+            channel.sendall(reply)
         if has_ended or number == last:
             break
-        if is_owed and (now := time.monotonic()) > ring_at:
+        if (now := time.monotonic()) > ring_at:
             channel.sendall(wire.BELL)
             is_owed, ring_at = False, now + wire.RING_SECONDS
     if is_owed:

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from mlhost.errors import CodeFailed, Invalid, MlhostError, WorkerLost
 
 TRAIN_CALLS = 16  # in one train at the most
+RIDING_BYTES = 4096  # what a call may be passed that travels with others
 HARMLESS = (CodeFailed, Invalid, WorkerLost)  # after any other error a worker is not to be trusted
 
 
@@ -25,6 +26,11 @@ class Call:
         self.reply: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self.console = ""  # what it printed, once it is answered
         self.asked = perf_counter()
+
+    @property
+    def is_small(self) -> bool:
+        """Whether it may travel together with others."""
+        return sum(map(len, self.args)) <= RIDING_BYTES
 
     def done(self) -> bool:
         """Whether it is answered, or nobody waits for the answer any more."""
