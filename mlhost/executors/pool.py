@@ -21,7 +21,7 @@ from typing import Any
 
 from mlhost.errors import Busy, MlhostError, Unavailable
 from mlhost.executors import Worker
-from mlhost.executors.trains import Call, Train
+from mlhost.executors.trains import TRAIN_CALLS, Call, Train
 from mlhost.runtime.workspace import resident_bytes
 
 log = logging.getLogger(__name__)
@@ -135,6 +135,7 @@ class Pool:
         self._waiting_patiently: deque[_Waiter] = deque()
         self._riding: list[_Member] = []  # those that have calls of `run`
         self._quick_calls = 0  # one after the other
+        self._gathering = False  # calls until the loop's next turn
         self._held_patiently = 0  # workers that patient callers have
         self._closed = False
         self._empty = asyncio.Event()
@@ -194,7 +195,9 @@ class Pool:
         The errors of `Worker.call`; Busy when too many wait, or the error that kept a worker from starting.
         """
         self._check_open()
-        if member := self._take_idle():
+        if self._gathering or (self._riding and self._idle and self._is_quick):
+            self._gather(call)
+        elif member := self._take_idle():
             self._depart(member, [call])
         else:
             self._queue_up()
@@ -235,8 +238,8 @@ class Pool:
         """Have a worker started for one who comes and finds none, or see that there is room to wait."""
         if self._count < self._room:
             self._grow()
-        elif len(self._waiting) + self._count_riding() >= self._settings.queue:
-            raise Busy("Too many calls wait for this service.", retry_after_seconds=RETRY_AFTER_SECONDS)
+        elif self._is_full(self._settings.queue):
+            raise _busy()
 
     async def _take_patiently(self) -> _Member:
         self._check_open()
@@ -313,13 +316,34 @@ class Pool:
 
     # --- trains ----------------------------------------------------------------------------------------------------
 
+    @property
+    def _is_quick(self) -> bool:
+        return self._quick_calls >= PROVEN_CALLS
+
+    def _gather(self, call: Call) -> None:
+        """Have the call leave together with others that come in the same turn of the loop: it is not alone."""
+        if self._is_full(self._settings.queue + len(self._idle)):
+            raise _busy()
+        if not self._gathering:
+            self._gathering = True
+            asyncio.get_running_loop().call_soon(self._leave)
+        self._waiting.append(call)
+
+    def _leave(self) -> None:
+        self._gathering = False
+        while self._waiting and (member := self._take_idle()):
+            self._give(member)
+        for _ in range(min(len(self._waiting) - self._starting, self._room - self._count)):
+            self._grow()
+
     def _train(self, member: _Member, first: Call) -> list[Call]:
         """The first who waits, and those behind that can go with it: each worker's share, if calls are quick."""
         calls = [first]
-        most = min(member.worker.carries, 1 + len(self._waiting) // self._count)
+        under_way = sum(each.worker.aboard for each in self._riding)
+        most = min(member.worker.carries, 1 + (len(self._waiting) + under_way) // self._count)
         if self._settings.max_calls:
             most = min(most, self._settings.max_calls - member.calls)
-        if self._quick_calls < PROVEN_CALLS or not first.is_small:
+        if not self._is_quick or not first.is_small:
             return calls
         while len(calls) < most and self._waiting:
             call = self._waiting[0]
@@ -363,16 +387,18 @@ class Pool:
         """Calls that were sent and have not begun are the next ones."""
         self._quick_calls = 0
         self._waiting.extendleft(call for call in reversed(calls) if not call.done())
-        while self._waiting and (member := self._take_idle()):
-            self._give(member)
-        for _ in range(min(len(self._waiting) - self._starting, self._room - self._count)):
-            self._grow()
+        self._leave()
 
     def _abandon(self, call: Call) -> None:
         with suppress(ValueError):
             self._waiting.remove(call)
         for member in self._riding:
             member.worker.abandon(call)
+
+    def _is_full(self, most: int) -> bool:
+        """Whether so many wait, those included who have been sent behind others."""
+        waiting = len(self._waiting)
+        return waiting + len(self._riding) * TRAIN_CALLS >= most and waiting + self._count_riding() >= most
 
     def _count_riding(self) -> int:
         """Calls that have been sent behind others."""
@@ -481,6 +507,10 @@ class Pool:
 
 
 _Waiter = asyncio.Future[_Member] | Call  # who wants a worker, or has one run a call
+
+
+def _busy() -> Busy:
+    return Busy("Too many calls wait for this service.", retry_after_seconds=RETRY_AFTER_SECONDS)
 
 
 def _next(queue: deque[_Waiter]) -> _Waiter | None:

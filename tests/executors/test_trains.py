@@ -346,7 +346,7 @@ async def test_whatever_happens_on_the_way_each_call_is_run_once_and_answered_to
             pause = {"much": 200_000.0}.get(does, chance.choice([0.0005, 0.003, 0.03]))
             made = call(number, does, pause)
             asking = asyncio.ensure_future(pool.run(made))
-            if chance.random() < 0.15:
+            if chance.random() < 0.2:
                 await asyncio.sleep(chance.random() * 0.02)
                 asking.cancel()
             try:
@@ -364,7 +364,7 @@ async def test_whatever_happens_on_the_way_each_call_is_run_once_and_answered_to
     await pool.close()
     ran = Counter(numbers(ledger))
     assert set(ran.values()) == {1}
-    assert counts["cancelled"] > 20
+    assert counts["cancelled"] > 5
     assert counts["nothing"] > 100
     assert sum(count for size, count in sizes.items() if size > 2) > 10
     assert pool.usage().waiting == pool.usage().busy == 0
