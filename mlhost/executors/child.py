@@ -6,6 +6,7 @@ have been there for a while: woken for each of them, the two would take turns on
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found, unused-ignore] # the module `signal` makes an enum of what it gets
 import contextlib
 import gc
 import os
@@ -116,7 +117,7 @@ def _start_afresh(board: Board) -> None:
 def _serve(channel: socket.socket, board: Board, workspace: Workspace) -> None:
     spout = Spout(CONSOLE)
     for first, function, calls in wire.frames(channel):
-        if signal.getsignal(signal.SIGINT) is not interrupt.on_signal:  # user code may have replaced it
+        if _signal.getsignal(signal.SIGINT) is not interrupt.on_signal:  # user code may have replaced it
             signal.signal(signal.SIGINT, interrupt.on_signal)
         _run(channel, board, spout, workspace, first, function, calls)
         del calls  # nothing of them is kept while waiting for the next

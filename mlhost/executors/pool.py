@@ -339,12 +339,12 @@ class Pool:
     def _train(self, member: _Member, first: Call) -> list[Call]:
         """The first who waits, and those behind that can go with it: each worker's share, if calls are quick."""
         calls = [first]
+        if not (self._is_quick and self._waiting and first.is_small):
+            return calls
         under_way = sum(each.worker.aboard for each in self._riding)
         most = min(member.worker.carries, 1 + (len(self._waiting) + under_way) // self._count)
         if self._settings.max_calls:
             most = min(most, self._settings.max_calls - member.calls)
-        if not self._is_quick or not first.is_small:
-            return calls
         while len(calls) < most and self._waiting:
             call = self._waiting[0]
             if not isinstance(call, Call) or call.function is not first.function or not call.is_small:

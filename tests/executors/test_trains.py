@@ -322,7 +322,7 @@ async def test_answers_too_large_for_the_memory_that_is_shared_arrive_all_the_sa
             assert told(each) == (number if number % 2 else "x" * (BYTES // 3))
         waiting = waiting[answered:]
     for _ in range(3):
-        [large, *rest] = await Owner().send(worker, *[("much", 3_000_000.0)] * 4)
+        [large, *_] = await Owner().send(worker, *[("much", 3_000_000.0)] * 4)
         assert len(told(large)) == 3_000_000
 
 
