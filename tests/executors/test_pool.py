@@ -35,16 +35,16 @@ class FakeWorker:
 
     def arrive(self, *back: Call) -> list[Call]:
         """Answer all calls but those that go back; all that it had."""
-        assert self.train is not None
-        assert self.train.owner is not None
         train, self.train = self.train, None
-        calls = list(train.calls)
+        assert train is not None
+        owner, calls = train.owner, list(train.calls)
+        assert owner is not None
         if back:
             train.leave(len(calls) - len(back))
-            train.owner.on_back(list(back))
+            owner.on_back(list(back))
         while train.calls:
             train.next().answer(None, "done")
-        train.owner.on_over(train)
+        owner.on_over(train)
         return calls
 
     async def call(self, function: object) -> int:
