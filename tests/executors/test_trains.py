@@ -5,7 +5,7 @@ import json
 import random
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -175,13 +175,13 @@ async def test_an_error_is_its_own_callers(worker: Worker) -> None:
 
 
 async def test_a_slow_call_lets_those_before_it_be_answered_and_those_behind_it_go(
-    worker: Worker, ledger: Path
+    worker: Worker, ledger: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    owner, began = Owner(), time.monotonic()
-    calls = [call(1), call(2, "sleep", 0.5), call(3), call(4)]
+    monkeypatch.setattr("mlhost.executors.calling.SLOW_SECONDS", 0.1)
+    owner = Owner()
+    calls = [call(1), call(2, "sleep", 1.0), call(3), call(4)]
     worker.run(calls, owner)
-    await until(lambda: owner.back, 0.3)
-    assert time.monotonic() - began < 0.2
+    await until(lambda: owner.back, 0.8)
     assert owner.back == calls[2:]
     assert [each.done() for each in calls] == [True, False, False, False]
     assert worker.aboard == 1
@@ -221,6 +221,7 @@ async def test_a_death_is_told_to_the_one_whose_call_it_was(process: Worker, led
         process.run([call(5)], owner)
 
 
+@pytest.mark.usefixtures("patience")
 async def test_a_worker_closed_by_force_gives_back_what_has_not_begun(worker: Worker, ledger: Path) -> None:
     owner = Owner()
     calls = [call(1), call(2, "sleep", 0.3), call(3), call(4)]
