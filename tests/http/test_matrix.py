@@ -85,6 +85,8 @@ TABLE: dict[Route, tuple[int, int, int, int, int]] = {
     ("DELETE", "/api/{name}/{version}/batch/{executionId}"): (403, 404, 200, 404, 200),
     ("GET", "/api/{name}/{version}/batch/{executionId}/{index}/files"): (403, 404, 200, 404, 200),
     ("GET", "/api/{name}/{version}/batch/{executionId}/{index}/files/{fileName}"): (403, 404, 200, 404, 200),
+    ("GET", "/console"): (403, 200, 200, 200, 200),
+    ("GET", "/console/services"): (403, 200, 200, 200, 200),
 }
 OPEN: dict[Route, int] = {  # to anyone; the status without a body or query
     ("GET", "/livez"): 200,
@@ -105,6 +107,11 @@ OPEN: dict[Route, int] = {  # to anyone; the status without a body or query
     ("POST", "/login/refreshToken"): 400,
     ("DELETE", "/login/refreshToken"): 400,
     ("DELETE", "/login/refreshToken/{refreshToken}"): 401,
+    ("GET", "/"): 404,  # but for browsers
+    ("GET", "/console/"): 303,
+    ("GET", "/console/sign-in"): 200,
+    ("POST", "/console/sign-in"): 403,
+    ("POST", "/console/sign-out"): 303,
 }
 PUBLICATION = {
     "runtimeType": "Python",
@@ -211,7 +218,7 @@ async def status(api: Api, route: Route, address: str, token: str) -> int:
         options = {"data": FormData(default_to_multipart=True)}
         options["data"].add_field("description", "changed")  # no model: whoever may publish one is told to send it
     headers = {"Authorization": f"Bearer {token}"} if token else {}
-    async with api.http.request(method, address, headers=headers, **options) as response:
+    async with api.http.request(method, address, headers=headers, allow_redirects=False, **options) as response:
         await response.read()
         return response.status
 
