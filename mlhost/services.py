@@ -26,6 +26,7 @@ from mlhost.executors.placements import Placements
 from mlhost.executors.pool import Pool, PoolSettings
 from mlhost.executors.reserve import Reserve
 from mlhost.inprocess import InProcess
+from mlhost.metrics import Metrics
 from mlhost.params.signature import Signature
 from mlhost.runtime import realtime
 from mlhost.runtime.freeze import thaw
@@ -117,6 +118,14 @@ class Draft:
     model: SealedBlob | None = None  # of a realtime version; see `Services.receive`
 
 
+@dataclass(frozen=True, slots=True)
+class ServiceLimits:
+    """The settings of section `pool`, and `limits.score_seconds`."""
+
+    pool: PoolSettings
+    score_seconds: float
+
+
 class Services:
     """The published versions of one server, and the table of those that can be called."""
 
@@ -127,17 +136,16 @@ class Services:
         reserve: Reserve,
         placements: Placements,
         snapshots: Snapshots,
-        pools: PoolSettings,
-        *,
-        score_seconds: float,
+        metrics: Metrics,
+        limits: ServiceLimits,
     ) -> None:
         self._store = store
         self._blobs = blobs
         self._reserve = reserve
         self._placements = placements
         self._snapshots = snapshots
-        self._pools = pools
-        self._score_seconds = score_seconds
+        self._metrics = metrics
+        self._limits = limits
         self._engines = Engines(store, blobs)
         self._ready: dict[tuple[str, str], Ready] = {}
         self._closing: set[asyncio.Task[None]] = set()
@@ -233,6 +241,7 @@ class Services:
                 await db.execute("delete from services where name = ? and version = ?", (name, version))
                 await self._blobs.sweep(db)
             self._withdraw(self._ready.pop((name, version), None))
+            self._metrics.forget(name, version)
 
     async def list(self, who: Principal, name: str | None = None) -> list[Service]:
         """All versions, or those of one name, oldest first."""
@@ -387,7 +396,7 @@ class Services:
             raise Unavailable(f"{service.name} {service.version} does not start any more: {fault.message}") from fault
 
     async def _start_worker(self, service: Service) -> Worker:
-        worker = await self._open_worker(service, self._score_seconds, "limits.score_seconds")
+        worker = await self._open_worker(service, self._limits.score_seconds, "limits.score_seconds")
         try:
             await worker.call(prepare, _spec(service.definition))
         except BaseException:
@@ -431,7 +440,10 @@ class Services:
 
     def _make_ready(self, service: Service, pool: PoolSettings | None = None) -> Ready:
         start = functools.partial(self._start_another, service)
-        return Ready(service.name, service.version, Pool(start, pool or self._pools), edition(service))
+        meter = self._metrics.meter(service.name, service.version)
+        return Ready(
+            service.name, service.version, Pool(start, pool or self._limits.pool), edition(service), meter=meter
+        )
 
     def _withdraw(self, ready: Ready | None) -> None:
         if ready is not None:

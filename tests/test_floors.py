@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parents[1] / "mlhost"
 FLOORS = [
     {"__init__"},
     {"errors"},
-    {"names", "places", "config", "logs", "realtime"},
+    {"names", "places", "config", "logs", "metrics", "realtime"},
     {"params", "audit"},
     {"runtime", "openapi", "codegen", "compat"},
     {"executors", "inprocess", "client"},

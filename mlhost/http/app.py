@@ -1,4 +1,4 @@
-"""The application: every route, behind the three middlewares each request passes."""
+"""The application: every route, behind the four middlewares each request passes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from aiohttp import web
 
 from mlhost.host import Host
 from mlhost.http import (
+    assets,
     batches,
+    console,
     errors,
     guard,
     login,
@@ -46,7 +48,7 @@ TOLD = (
 def create_app(host: Host) -> web.Application:
     """The HTTP face of a host; its life is not the host's: open and close that around it."""
     app = web.Application(
-        middlewares=[errors.middleware, origins.middleware, guard.middleware],
+        middlewares=[errors.middleware, origins.middleware, console.middleware, guard.middleware],
         client_max_size=host.config.server.max_body_bytes,
     )
     app[HOST] = host
@@ -59,6 +61,8 @@ def create_app(host: Host) -> web.Application:
     app.add_routes(batches.routes)
     app.add_routes(oauth.routes)
     app.add_routes(oidc.routes)
+    app.add_routes(assets.routes)
+    console.add_to(app)
     app[about.DOCUMENTS] = documents()
     guard.check_complete(app)
     return app

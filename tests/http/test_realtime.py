@@ -391,7 +391,7 @@ async def test_an_onnx_file_is_run_in_the_server_as_well(admin: Api, host: Host,
     assert ready.compiled is not None
     body = json.dumps({"inputData": ROWS}).encode()
     async with ready.pool.lease() as worker:
-        told = json.loads(await score_on(worker, body))
+        told = json.loads(await score_on(worker, body, ready.meter.calls, 0.0))
     assert in_server == told["outputParameters"]
     assert in_server["outputData"]["output_label"] == [0, 1]
 
