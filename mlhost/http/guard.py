@@ -40,6 +40,8 @@ PERMISSIONS: dict[tuple[str, str], Permission] = {
     ("GET", "/swagger.json"): ANYONE,  # generators come without a token, and there is nothing in it but the API
     ("GET", "/openapi.json"): ANYONE,
     ("GET", "/status"): ANY_ROLE,
+    ("GET", "/metrics"): ANY_ROLE,
+    ("GET", "/metrics/history"): ANY_ROLE,
     ("POST", "/login"): ANYONE,
     ("POST", "/login/refreshToken"): ANYONE,
     ("DELETE", "/login/refreshToken"): ANYONE,
