@@ -122,8 +122,10 @@ class Metrics:
     def history(self, service: str | None = None, version: str | None = None, seconds: float = 900) -> Series:
         """How the calls of a version went lately, of all versions of a service, or of all services.
 
-        NotFound if there is no such version, Invalid if a version is to be that of no service.
+        NotFound if there is no such version, Invalid if there can be no such history.
         """
+        if seconds <= 0:
+            raise Invalid("seconds: must be more than 0", field="seconds")
         tracks = self._tracks_of(service, version)
         is_coarse = seconds > FINE_STEPS * STEP_SECONDS
         every, most = (COARSE_EVERY, COARSE_STEPS) if is_coarse else (1, FINE_STEPS)
