@@ -6,6 +6,7 @@ from aiohttp import web
 
 from mlhost.host import Host
 from mlhost.http import (
+    assets,
     batches,
     console,
     errors,
@@ -60,6 +61,7 @@ def create_app(host: Host) -> web.Application:
     app.add_routes(batches.routes)
     app.add_routes(oauth.routes)
     app.add_routes(oidc.routes)
+    app.add_routes(assets.routes)
     console.add_to(app)
     app[about.DOCUMENTS] = documents()
     guard.check_complete(app)

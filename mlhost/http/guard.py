@@ -41,6 +41,7 @@ PERMISSIONS: dict[tuple[str, str], Permission] = {
     ("GET", "/readyz"): ANYONE,
     ("GET", "/swagger.json"): ANYONE,  # generators come without a token, and there is nothing in it but the API
     ("GET", "/openapi.json"): ANYONE,
+    ("GET", "/static/{path}"): ANYONE,  # scripts and styles, the same for everybody
     ("GET", "/status"): ANY_ROLE,
     ("POST", "/login"): ANYONE,
     ("POST", "/login/refreshToken"): ANYONE,

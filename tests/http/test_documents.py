@@ -32,7 +32,9 @@ ALONE = {("GET", "/swagger.json"), ("GET", "/openapi.json")}  # told by no docum
 # Told by their RFCs and by the metadata: they take forms and refuse in a shape of their own.
 OAUTH = {route for route in PERMISSIONS if "oauth" in route[1]}
 # Nothing that a program calls.
-FOR_BROWSERS = {route for route in PERMISSIONS if route[1] == "/" or route[1].startswith(("/console", "/login/oidc"))}
+FOR_BROWSERS = {
+    route for route in PERMISSIONS if route[1] == "/" or route[1].startswith(("/console", "/static", "/login/oidc"))
+}
 
 
 # --- valid and complete

@@ -101,6 +101,7 @@ TABLE: dict[Route, tuple[int, int, int, int, int]] = {
 }
 OPEN: dict[Route, int] = {  # to anyone; the status without a body or query
     ("GET", "/livez"): 200,
+    ("GET", "/static/{path}"): 404,
     ("GET", "/readyz"): 200,
     ("GET", "/swagger.json"): 200,
     ("GET", "/openapi.json"): 200,
@@ -167,7 +168,13 @@ class Things:
 
     async def filled(self, path: str) -> str:
         """The path with her things in the place of its parameters, made anew."""
-        values = {"fileName": "made.txt", "objectName": "x", "index": "0", "refreshToken": "unheard-of"}
+        values = {
+            "fileName": "made.txt",
+            "objectName": "x",
+            "index": "0",
+            "refreshToken": "unheard-of",
+            "path": "none.js",
+        }
         values["user"] = "nobody" if path.endswith("/tokens") else "carol"
         if path.startswith("/sessions/{id}"):
             session = await self.carol.session()
