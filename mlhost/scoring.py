@@ -9,11 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from mlhost.errors import CodeFailed, Invalid, MlhostError, Unavailable, WorkerLost
-from mlhost.executors import Worker
+from mlhost.executors import Worker, parcels
 from mlhost.executors.pool import Pool
 from mlhost.inprocess import InProcess
 from mlhost.params import jsontext
 from mlhost.runtime import program
+from mlhost.runtime.parcels import Parcel
 
 NO_CONSOLE = b'""}'  # how every answer of `program.score` ends: an empty consoleOutput
 FAILED = (
@@ -32,13 +33,19 @@ class Ready:
     compiled: InProcess | None = None  # answers what it can in place of a worker
 
 
-async def score(ready: Ready, body: bytes) -> bytes:
+async def score(ready: Ready, body: bytes | Parcel) -> bytes:
     """One call: a JSON object of inputs -> a WebServiceResult as JSON (contract section 1.3).
+
+    A body in a parcel goes to a worker in chunks, so that the server never holds all of it.
 
     Code that fails or takes too long is an answer with `success` false. Invalid if the body does not fit the inputs,
     Busy when too many wait, Unavailable if the worker died of the call (another one takes its place).
     """
-    if ready.compiled is not None and (answer := await ready.compiled.score(body)) is not None:
+    if (
+        ready.compiled is not None
+        and isinstance(body, bytes)
+        and (answer := await ready.compiled.score(body)) is not None
+    ):
         return answer
     async with ready.pool.lease() as worker:
         try:
@@ -47,11 +54,14 @@ async def score(ready: Ready, body: bytes) -> bytes:
             raise Unavailable(f"The service's worker was lost during this call: {lost}.") from lost
 
 
-async def score_on(worker: Worker, body: bytes) -> bytes:
+async def score_on(worker: Worker, body: bytes | Parcel) -> bytes:
     """One call on a worker the caller has leased; Invalid as in `score`, WorkerLost if it died of the call."""
     worker.console.clear()  # a thread of an earlier call may have gone on printing
     try:
-        answer = await worker.call(program.score, body)
+        if isinstance(body, bytes):
+            answer = await worker.call(program.score, body)
+        else:
+            answer = await parcels.open_in(worker.call, parcels.pieces(body), program.score_parcel)
     except CodeFailed as failure:
         answer = failed(failure.message)
     except (Invalid, WorkerLost):  # the caller's mistake, and the worker is as good as before; or it is gone

@@ -24,7 +24,7 @@ from mlhost import names
 from mlhost.errors import CodeFailed, Invalid
 from mlhost.params import jsontext
 from mlhost.params.signature import Signature
-from mlhost.runtime import capture, limits
+from mlhost.runtime import capture, limits, parcels
 from mlhost.runtime.interrupt import interruptible
 from mlhost.runtime.outcome import Outcome, Output
 from mlhost.runtime.workspace import Workspace, list_objects, look
@@ -173,6 +173,13 @@ def score(workspace: Workspace, body: bytes) -> bytes:
     if workspace.program is None:
         raise Invalid("This worker has no program.")
     return workspace.program.run(workspace, body)
+
+
+def score_parcel(workspace: Workspace, parcel: int) -> bytes:
+    """One call as `score` answers it, of the body in the parcel of that number."""
+    file = parcels.find(workspace, parcel)
+    file.seek(0)
+    return score(workspace, file.read())
 
 
 class _PristineFiles:
