@@ -21,8 +21,9 @@ from mlhost.errors import Invalid, NotFound, Throttled, Unauthenticated, Unavail
 from mlhost.http.errors import STATUS
 from mlhost.http.keys import CLAIMED, HOST
 from mlhost.http.pages import message, onward
+from mlhost.http.routes import Routes
 
-routes = web.RouteTableDef()
+routes = Routes("OAuth 2 and OpenID Connect")
 
 PATH = "/login/oidc"
 CALLBACK = f"{PATH}/callback"
@@ -71,7 +72,7 @@ class Begun:
         return hmac.digest(self.secret.encode(), text.encode(), "sha256").hex()
 
 
-@routes.get(PATH, allow_head=False)
+@routes.get(PATH)
 async def begin(request: web.Request) -> web.Response:
     """Send the browser to the provider."""
     openid = _openid(request)
@@ -91,7 +92,7 @@ async def begin(request: web.Request) -> web.Response:
     return answer
 
 
-@routes.get(CALLBACK, allow_head=False)
+@routes.get(CALLBACK)
 async def end(request: web.Request) -> web.Response:
     """Let the user who comes back from the provider in."""
     openid = _openid(request)

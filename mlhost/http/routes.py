@@ -28,7 +28,7 @@ class Routes(web.RouteTableDef):
 
     def __init__(self, tag: str = "") -> None:
         super().__init__()
-        self._tag = tag
+        self.tag = tag
         self.told: list[Route] = []
 
     def route(
@@ -52,7 +52,7 @@ class Routes(web.RouteTableDef):
         path = re.sub(r":[^}]*", "", path)
         is_open = PERMISSIONS[method, path] is ANYONE
         return Route(
-            method, path, self._tag, summary, operation, tuple(_errors(operation, is_open=is_open)), not is_open
+            method, path, self.tag, summary, operation, tuple(_errors(operation, is_open=is_open)), not is_open
         )
 
 

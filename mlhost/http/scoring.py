@@ -15,7 +15,7 @@ from aiohttp.helpers import rfc822_formatted_time
 from aiohttp.http import SERVER_SOFTWARE
 
 from mlhost.auth.principal import Principal
-from mlhost.errors import NotFound
+from mlhost.errors import Busy, NotFound, Unavailable
 from mlhost.http import errors, guard
 from mlhost.http.exchange import body, json_bytes
 from mlhost.http.heads import Head
@@ -23,16 +23,21 @@ from mlhost.http.keys import HOST, TRAFFIC
 from mlhost.http.origins import ORIGINS
 from mlhost.http.routes import Routes
 from mlhost.http.trail import SCORING
+from mlhost.openapi.operations import Bytes, Operation
 from mlhost.scoring import Ready, score
 
-routes = Routes()
+routes = Routes("Service Consumption APIs")
 
 ANSWER = "HTTP/1.1 %d %s\r\n%sContent-Length: %d\r\nDate: %s\r\n\r\n"
 SERVER = f"Server: {SERVER_SOFTWARE}\r\n"
 JSON = f"Content-Type: application/json\r\n{SERVER}"
 
 
-@routes.post("/api/{name}/{version}")
+# Each service's own document tells what this takes and gives; here is what any of them may refuse.
+@routes.post(
+    "/api/{name}/{version}",
+    tells=Operation("consume", takes=Bytes("application/json"), refuses=(NotFound, Busy, Unavailable)),
+)
 async def consume(request: web.Request) -> web.Response:
     """One call of a published version."""
     match, services = request.match_info, request.app[HOST].services
