@@ -1,4 +1,4 @@
-"""The application: every route, behind the three middlewares each request passes."""
+"""The application: every route, behind the four middlewares each request passes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from aiohttp import web
 
 from mlhost.host import Host
 from mlhost.http import (
+    assets,
     batches,
+    console,
     errors,
     guard,
     login,
@@ -44,14 +46,14 @@ TOLD = (
     nodes.routes,
     metrics.routes,
 )
-# All there are. Routes are tried in order, and the first is the hot path.
+# All of the API. Routes are tried in order, and the first is the hot path; those of pages come after these.
 TABLES = (scoring.routes, about.routes, *TOLD, batches.routes, oauth.routes, oidc.routes)
 
 
 def create_app(host: Host) -> web.Application:
     """The HTTP face of a host; its life is not the host's: open and close that around it."""
     app = web.Application(
-        middlewares=[errors.middleware, origins.middleware, guard.middleware],
+        middlewares=[errors.middleware, origins.middleware, console.middleware, guard.middleware],
         client_max_size=host.config.server.max_body_bytes,
     )
     app[HOST] = host
@@ -60,6 +62,8 @@ def create_app(host: Host) -> web.Application:
     origins.guard(app, host.config.server)
     for routes in TABLES:
         app.add_routes(routes)
+    app.add_routes(assets.routes)
+    console.add_to(app)
     app[about.DOCUMENTS] = documents()
     guard.check_complete(app)
     return app

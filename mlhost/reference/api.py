@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import re
 from collections.abc import Iterator
 
 from aiohttp import web
@@ -11,7 +10,7 @@ from aiohttp import web
 from mlhost.http.app import TABLES
 from mlhost.http.documents import ABOUT
 from mlhost.http.guard import PERMISSIONS
-from mlhost.http.routes import Routes
+from mlhost.http.routes import Routes, canonical
 from mlhost.openapi.operations import phrase
 from mlhost.reference.tables import code, table
 
@@ -23,6 +22,7 @@ INTRODUCTION = """\
 All but what anyone may call asks for the header `Authorization: Bearer <access_token>` of somebody with the role named
 here, or a higher one: Reader, Contributor, Owner. Bodies, answers and parameters are told by `GET /openapi.json`
 (OpenAPI 3.1) and `GET /swagger.json` (Swagger 2.0), and for each service by `GET /api/{name}/{version}/swagger.json`.
+The pages of the console are not listed.
 
 Refusals are one JSON object with a `message` that says what to do; their statuses are listed here. Where none are, the
 route answers with a page or refuses as its standard has it (OAuth 2: RFC 6749, 7009, 7662, 8414, 8628).
@@ -46,7 +46,7 @@ def _rows(routes: Routes) -> Iterator[tuple[str, ...]]:
     told = {(route.method, route.path): route for route in routes.told}
     for definition in routes:
         assert isinstance(definition, web.RouteDef)
-        key = definition.method, re.sub(r":[^}]*", "", definition.path)
+        key = definition.method, canonical(definition.path)
         route, role = told.get(key), PERMISSIONS[key].value
         summary = route.summary if route else inspect.getdoc(definition.handler) or ""
         refusals = ", ".join(map(str, route.errors)) if route else ""

@@ -87,9 +87,23 @@ TABLE: dict[Route, tuple[int, int, int, int, int]] = {
     ("DELETE", "/api/{name}/{version}/batch/{executionId}"): (403, 404, 200, 404, 200),
     ("GET", "/api/{name}/{version}/batch/{executionId}/{index}/files"): (403, 404, 200, 404, 200),
     ("GET", "/api/{name}/{version}/batch/{executionId}/{index}/files/{fileName}"): (403, 404, 200, 404, 200),
+    ("GET", "/console"): (403, 200, 200, 200, 200),
+    ("GET", "/console/calls.json"): (403, 200, 200, 200, 200),
+    ("GET", "/console/latency.json"): (403, 200, 200, 200, 200),
+    ("GET", "/console/services"): (403, 200, 200, 200, 200),
+    ("GET", "/console/services/{name}"): (403, 303, 303, 303, 303),
+    ("GET", "/console/services/{name}/{version}"): (403, 200, 200, 200, 200),
+    ("POST", "/console/services/{name}/{version}/try"): (403, 200, 200, 200, 200),
+    ("GET", "/console/services/{name}/{version}/pool"): (403, 200, 200, 200, 200),
+    ("GET", "/console/services/{name}/{version}/latency.json"): (403, 200, 200, 200, 200),
+    ("GET", "/console/services/{name}/{version}/swagger.json"): (403, 200, 200, 200, 200),
+    ("GET", "/console/services/{name}/{version}/diff"): (403, 200, 200, 200, 200),
+    ("GET", "/console/services/{name}/{version}/delete"): (403, 403, 200, 403, 200),
+    ("POST", "/console/services/{name}/{version}/delete"): (403, 403, 303, 403, 303),
 }
 OPEN: dict[Route, int] = {  # to anyone; the status without a body or query
     ("GET", "/livez"): 200,
+    ("GET", "/static/{path}"): 404,
     ("GET", "/readyz"): 200,
     ("GET", "/swagger.json"): 200,
     ("GET", "/openapi.json"): 200,
@@ -107,6 +121,11 @@ OPEN: dict[Route, int] = {  # to anyone; the status without a body or query
     ("POST", "/login/refreshToken"): 400,
     ("DELETE", "/login/refreshToken"): 400,
     ("DELETE", "/login/refreshToken/{refreshToken}"): 401,
+    ("GET", "/"): 404,  # but for browsers
+    ("GET", "/console/"): 303,
+    ("GET", "/console/sign-in"): 200,
+    ("POST", "/console/sign-in"): 403,
+    ("POST", "/console/sign-out"): 303,
 }
 PUBLICATION = {
     "runtimeType": "Python",
@@ -151,7 +170,13 @@ class Things:
 
     async def filled(self, path: str) -> str:
         """The path with her things in the place of its parameters, made anew."""
-        values = {"fileName": "made.txt", "objectName": "x", "index": "0", "refreshToken": "unheard-of"}
+        values = {
+            "fileName": "made.txt",
+            "objectName": "x",
+            "index": "0",
+            "refreshToken": "unheard-of",
+            "path": "none.js",
+        }
         values["user"] = "nobody" if path.endswith("/tokens") else "carol"
         if path.startswith("/sessions/{id}"):
             session = await self.carol.session()
@@ -213,7 +238,7 @@ async def status(api: Api, route: Route, address: str, token: str) -> int:
         options = {"data": FormData(default_to_multipart=True)}
         options["data"].add_field("description", "changed")  # no model: whoever may publish one is told to send it
     headers = {"Authorization": f"Bearer {token}"} if token else {}
-    async with api.http.request(method, address, headers=headers, **options) as response:
+    async with api.http.request(method, address, headers=headers, allow_redirects=False, **options) as response:
         await response.read()
         return response.status
 
