@@ -28,6 +28,7 @@ from mlhost.scoring import Ready, score
 
 routes = Routes("Service Consumption APIs")
 
+ANSWERED = (*SCORING, 200)
 ANSWER = "HTTP/1.1 %d %s\r\n%sContent-Length: %d\r\nDate: %s\r\n\r\n"
 SERVER = f"Server: {SERVER_SOFTWARE}\r\n"
 JSON = f"Content-Type: application/json\r\n{SERVER}"
@@ -56,6 +57,7 @@ class Calls:
         self._tokens = host.tokens
         self._origins = app[ORIGINS]
         self._traffic = app[TRAFFIC]
+        self._answers = host.metrics.answers
         self._most = host.config.server.max_body_bytes
         self._varies = "Vary: Origin\r\n" if self._origins.pages else ""
 
@@ -80,6 +82,7 @@ class Calls:
         except Exception as fault:
             response = self._failed(fault, who, started)
         else:
+            self._answers[ANSWERED] += 1
             if errors.is_logged(200, is_call=True):
                 errors.log_request(*SCORING, 200, perf_counter() - started, who, uuid4().hex)
             response = self._head(200, "OK", JSON, len(content)) + content
@@ -90,6 +93,7 @@ class Calls:
     def _failed(self, fault: Exception, who: Principal, started: float) -> bytes:
         request_id = uuid4().hex
         told = errors.told(fault, lambda: request_id)
+        self._answers[(*SCORING, told.status)] += 1
         errors.log_request(*SCORING, told.status, perf_counter() - started, who, request_id)
         assert isinstance(told.body, bytes)
         fields = SERVER + "".join(f"{name}: {value}\r\n" for name, value in told.headers.items())
