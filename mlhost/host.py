@@ -26,6 +26,7 @@ from mlhost.auth.users import Users
 from mlhost.batches import Batches, BatchLimits
 from mlhost.batches.ledger import Ledger
 from mlhost.config import Config, Placement
+from mlhost.contents import Contents
 from mlhost.errors import Invalid, MlhostError
 from mlhost.executors import Executor, interpreter
 from mlhost.executors.canary import Canary
@@ -72,6 +73,7 @@ class Host:
     sessions: Sessions
     snapshots: Snapshots
     services: Services
+    contents: Contents
     pools: Pools
     batches: Batches
     attempts: Attempts
@@ -144,6 +146,7 @@ async def open_host(config: Config, folder: DataFolder, passwords: Passwords | N
             sessions,
             snapshots,
             services,
+            Contents(store, blobs),
             pools,
             batches,
             Attempts(),

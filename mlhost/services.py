@@ -100,6 +100,10 @@ class Service:
         is_own = self.published_by == who.name and who.role >= Role.CONTRIBUTOR
         return is_own or who.role >= Role.OWNER
 
+    def is_open_to(self, who: Principal) -> bool:
+        """Whether somebody may see its code, and what it holds: its publisher and Owners."""
+        return self.published_by == who.name or who.role >= Role.OWNER
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Draft:
@@ -508,7 +512,7 @@ def _tried_on(service: Service, python: str) -> Service:
 
 
 def _as_seen_by(who: Principal, service: Service) -> Service:
-    if service.published_by == who.name or who.role >= Role.OWNER:
+    if service.is_open_to(who):
         return service
     return replace(service, definition=replace(service.definition, code=None, init_code=None))
 

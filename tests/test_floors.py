@@ -22,7 +22,7 @@ FLOORS = [
     {"sessions"},
     {"snapshots", "engines"},
     {"services"},
-    {"pools", "batches"},
+    {"pools", "batches", "contents"},
     {"host"},
     {"http"},
     {"demo", "doctor", "remote", "testing"},

@@ -119,7 +119,18 @@ PERMISSIONS: dict[tuple[str, str], Permission] = {
     ("POST", "/console/sign-out"): ANYONE,
     ("GET", "/console/"): ANYONE,  # leads to the one without the slash
     ("GET", "/console"): ANY_ROLE,
+    ("GET", "/console/calls.json"): ANY_ROLE,
+    ("GET", "/console/latency.json"): ANY_ROLE,
     ("GET", "/console/services"): ANY_ROLE,
+    ("GET", "/console/services/{name}"): ANY_ROLE,
+    ("GET", "/console/services/{name}/{version}"): ANY_ROLE,
+    ("POST", "/console/services/{name}/{version}/try"): ANY_ROLE,
+    ("GET", "/console/services/{name}/{version}/pool"): ANY_ROLE,
+    ("GET", "/console/services/{name}/{version}/latency.json"): ANY_ROLE,
+    ("GET", "/console/services/{name}/{version}/swagger.json"): ANY_ROLE,
+    ("GET", "/console/services/{name}/{version}/diff"): ANY_ROLE,
+    ("GET", "/console/services/{name}/{version}/delete"): PUBLISH,
+    ("POST", "/console/services/{name}/{version}/delete"): PUBLISH,
 }
 
 

@@ -88,7 +88,18 @@ TABLE: dict[Route, tuple[int, int, int, int, int]] = {
     ("GET", "/api/{name}/{version}/batch/{executionId}/{index}/files"): (403, 404, 200, 404, 200),
     ("GET", "/api/{name}/{version}/batch/{executionId}/{index}/files/{fileName}"): (403, 404, 200, 404, 200),
     ("GET", "/console"): (403, 200, 200, 200, 200),
+    ("GET", "/console/calls.json"): (403, 200, 200, 200, 200),
+    ("GET", "/console/latency.json"): (403, 200, 200, 200, 200),
     ("GET", "/console/services"): (403, 200, 200, 200, 200),
+    ("GET", "/console/services/{name}"): (403, 303, 303, 303, 303),
+    ("GET", "/console/services/{name}/{version}"): (403, 200, 200, 200, 200),
+    ("POST", "/console/services/{name}/{version}/try"): (403, 200, 200, 200, 200),
+    ("GET", "/console/services/{name}/{version}/pool"): (403, 200, 200, 200, 200),
+    ("GET", "/console/services/{name}/{version}/latency.json"): (403, 200, 200, 200, 200),
+    ("GET", "/console/services/{name}/{version}/swagger.json"): (403, 200, 200, 200, 200),
+    ("GET", "/console/services/{name}/{version}/diff"): (403, 200, 200, 200, 200),
+    ("GET", "/console/services/{name}/{version}/delete"): (403, 403, 200, 403, 200),
+    ("POST", "/console/services/{name}/{version}/delete"): (403, 403, 303, 403, 303),
 }
 OPEN: dict[Route, int] = {  # to anyone; the status without a body or query
     ("GET", "/livez"): 200,
