@@ -82,6 +82,8 @@ def _of_host(host: Host) -> Iterator[Metric]:
     ):
         yield GaugeMetricFamily(name, told, value)
     yield CounterMetricFamily("mlhost_unknown_calls", "Calls of services there are none of.", host.metrics.unknown)
+    late = _histogram(LATENESS, {}, host.metrics.lateness)
+    yield _family(LATENESS, "How late the event loop was, looked at once a second.", "histogram", late)
 
 
 def _of_versions(versions: list[tuple[Ready, Usage]]) -> Iterator[Metric]:
@@ -116,11 +118,12 @@ def _samples(name: str, all_ready: list[Ready], counts: Callable[[Ready], Counts
 def _histograms(name: str, all_ready: list[Ready], times: Callable[[Ready], Times]) -> Iterator[Sample]:
     for ready in all_ready:
         for labels, timings in times(ready):
-            if timings.buckets:
-                yield from _histogram(name, _labels(ready) | labels, timings)
+            yield from _histogram(name, _labels(ready) | labels, timings)
 
 
 def _histogram(name: str, labels: Labels, timings: Timings) -> Iterator[Sample]:
+    if not timings.buckets:
+        return
     reached = list(accumulate(timings.buckets.copy()))
     for at, bound in TOLD:
         yield Sample(f"{name}_bucket", labels | {"le": bound}, reached[at])
@@ -147,6 +150,7 @@ def _workers(ready: Ready, usage: Usage) -> Iterator[Sample]:
         yield Sample(WORKERS_OF_VERSION, _labels(ready) | {"state": state}, count)
 
 
+LATENESS = "mlhost_loop_lateness_seconds"
 WORKERS_OF_VERSION = "mlhost_service_workers"
 WAITING = "mlhost_waiting_calls"
 COUNTERS: tuple[tuple[str, str, Callable[[Ready], Counts]], ...] = (

@@ -14,6 +14,7 @@ import aiohttp
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as read_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as read_text
+from yarl import URL
 
 from mlhost.errors import Busy
 from mlhost.executors.pool import Usage
@@ -350,7 +351,9 @@ async def test_scrapes_during_calls_disturb_neither(admin: Api, name: str) -> No
     assert await of(admin, name, "mlhost_requests_total") == {"worker": 400}
 
 
-async def test_a_scrape_of_a_thousand_called_services_leaves_the_event_loop_free(tmp_path: Path) -> None:
+@pytest.fixture
+async def crowded(tmp_path: Path) -> AsyncIterator[Host]:
+    """A host with a thousand services that have been called."""
     async with host_of_its_own(tmp_path) as host:
         for number in range(1000):
             service = Service(f"s{number}", "1", "amy", 0.0, None, None, replace(NOTHING, code="1"))
@@ -358,15 +361,33 @@ async def test_a_scrape_of_a_thousand_called_services_leaves_the_event_loop_free
             ready.meter.queue.add(0.001)
             ready.meter.calls.answer(0.01)
             ready.meter.calls.refuse(Busy("full"))
-        longest, exposition = 0.0, Exposition(host)
-        scraping = asyncio.ensure_future(exposition.text(""))
-        while not scraping.done():
-            before = perf_counter()
-            await asyncio.sleep(0)
-            longest = max(longest, perf_counter() - before)
-        text, _ = await scraping
-        assert text.count(b"mlhost_request_seconds_sum{") == 1000
-        assert longest < 0.1
+        yield host
+
+
+async def test_a_scrape_of_a_thousand_called_services_leaves_the_event_loop_free(crowded: Host) -> None:
+    longest = 0.0
+    scraping = asyncio.ensure_future(Exposition(crowded).text(""))
+    while not scraping.done():
+        before = perf_counter()
+        await asyncio.sleep(0)
+        longest = max(longest, perf_counter() - before)
+    text, _ = await scraping
+    assert text.count(b"mlhost_request_seconds_sum{") == 1000
+    assert longest < 0.1
+
+
+async def test_who_reads_a_scrape_slowly_keeps_nobody_waiting(crowded: Host) -> None:
+    async with serve(crowded) as url, aiohttp.ClientSession(url) as http:
+        api = await Api(http).login("admin")
+        address = URL(url)
+        reader, writer = await asyncio.open_connection(address.host, address.port, limit=1)
+        writer.write(f"GET /metrics HTTP/1.1\r\nHost: {address.authority}\r\n".encode())
+        writer.write(f"Authorization: Bearer {api.token}\r\n\r\n".encode())
+        assert await reader.read(8) == b"HTTP/1.1"  # and no more of some megabytes
+        started = perf_counter()
+        await asyncio.gather(api("GET", "/metrics"), api("GET", "/livez"), call(api, "unheard-of", expect=404))
+        assert perf_counter() - started < 10
+        writer.close()
 
 
 # --- the history -----------------------------------------------------------------------------------------------------
