@@ -264,6 +264,18 @@ class Services:
         except KeyError:
             raise _unknown(name, version) from None
 
+    def called(self, name: str, version: str) -> Ready:
+        """A version somebody calls, or NotFound, which is counted: it has no meter to be counted in."""
+        try:
+            return self.ready(name, version)
+        except NotFound:
+            self._metrics.unknown += 1
+            raise
+
+    def all_ready(self) -> tuple[Ready, ...]:
+        """All versions as they can be called."""
+        return tuple(self._ready.values())
+
     @asynccontextmanager
     async def editing(self, who: Principal, name: str, version: str) -> AsyncIterator[Service]:
         """A version that nobody else changes inside the block; Forbidden if the caller may not either."""
@@ -445,9 +457,8 @@ class Services:
     def _make_ready(self, service: Service, pool: PoolSettings | None = None) -> Ready:
         start = functools.partial(self._start_another, service)
         meter = self._metrics.meter(service.name, service.version)
-        return Ready(
-            service.name, service.version, Pool(start, pool or self._limits.pool), edition(service), meter=meter
-        )
+        workers = Pool(start, pool or self._limits.pool, meter.restarts)
+        return Ready(service.name, service.version, workers, edition(service), meter=meter)
 
     def _withdraw(self, ready: Ready | None) -> None:
         if ready is not None:

@@ -12,6 +12,7 @@ from mlhost.http import (
     errors,
     guard,
     login,
+    metrics,
     nodes,
     oauth,
     oidc,
@@ -27,6 +28,7 @@ from mlhost.http import (
     users,
 )
 from mlhost.http import documents as about
+from mlhost.http.exposition import Exposition
 from mlhost.http.keys import HOST, TRAFFIC, Traffic
 
 # The tables whose routes the documents tell, in the order they tell them.
@@ -42,6 +44,7 @@ TOLD = (
     snapshots.routes,
     status.routes,
     nodes.routes,
+    metrics.routes,
 )
 
 
@@ -53,6 +56,7 @@ def create_app(host: Host) -> web.Application:
     )
     app[HOST] = host
     app[TRAFFIC] = Traffic()
+    app[metrics.EXPOSITION] = Exposition(host)
     origins.guard(app, host.config.server)
     app.add_routes(scoring.routes)  # first: routes are tried in order, and this one is the hot path
     app.add_routes(about.routes)

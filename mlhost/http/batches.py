@@ -8,7 +8,8 @@ from urllib.parse import quote
 from aiohttp import web
 
 from mlhost.batches import Progress
-from mlhost.errors import Invalid, NotFound
+from mlhost.errors import NotFound
+from mlhost.http import query
 from mlhost.http.exchange import attachment, body, record
 from mlhost.http.keys import HOST, WHO
 from mlhost.http.routes import Routes
@@ -17,15 +18,13 @@ from mlhost.params import jsontext
 routes = Routes()
 
 DEFAULT_PARALLEL = 10
-MAX_INT32 = 2**31 - 1
-BOOLEANS = {"true": True, "false": False}
 
 
 @routes.post("/api/{name}/{version}/batch")
 async def start(request: web.Request) -> web.Response:
     """Begin a batch."""
     batches, match = request.app[HOST].batches, request.match_info
-    parallel = _whole_number(_query(request, "parallelCount"), DEFAULT_PARALLEL)
+    parallel = query.whole_number(query.given(request, "parallelCount"), DEFAULT_PARALLEL)
     records = await body(request)
     execution_id = await batches.start(request[WHO], match["name"], match["version"], records, parallel)
     answer = {"BatchExecutionId": execution_id, "batchExecutionId": execution_id}  # the SDK's spelling, and swagger's
@@ -42,7 +41,7 @@ async def list_ids(request: web.Request) -> web.Response:
 async def get(request: web.Request) -> web.StreamResponse:
     """How far a batch is, and its results: all once it has ended, those there are if partial ones are asked for."""
     batches, (name, version, execution_id) = request.app[HOST].batches, request.match_info.values()
-    partial = _boolean(_query(request, "showPartialResults", "showPartialResult"))
+    partial = query.boolean(query.given(request, "showPartialResults", "showPartialResult"))
     progress = await batches.progress(request[WHO], name, version, execution_id)
     if partial or progress.has_ended:
         return await _stream(request, progress, batches.results(request[WHO], name, version, execution_id))
@@ -106,32 +105,3 @@ def _head(progress: Progress) -> bytes:
 def _tail(progress: Progress, done: int) -> bytes:
     failure = b',"errorMessage":' + jsontext.render(progress.failure) if progress.failure else b""
     return b'],"completedItemCount":%d,"totalItemCount":%d%b}' % (done, progress.total, failure)
-
-
-# --- the query -----------------------------------------------------------------------------------------------------
-
-
-def _query(request: web.Request, *names: str) -> tuple[str, str]:
-    """Name and value of a parameter, spelled in any case and either way; "" if it is not there."""
-    for name, value in request.query.items():
-        if name.casefold() in map(str.casefold, names):
-            return name, value
-    return names[0], ""
-
-
-def _whole_number(given: tuple[str, str], default: int) -> int:
-    name, text = given
-    try:
-        number = int(text) if text else default
-    except ValueError:
-        raise Invalid(f"{name}: must be a whole number", field=name) from None
-    if number > MAX_INT32:
-        raise Invalid(f"{name}: must be {MAX_INT32} or less", field=name)
-    return number
-
-
-def _boolean(given: tuple[str, str]) -> bool:
-    name, text = given
-    if text and text.casefold() not in BOOLEANS:
-        raise Invalid(f"{name}: must be true or false", field=name)
-    return BOOLEANS.get(text.casefold(), False)

@@ -43,6 +43,8 @@ PERMISSIONS: dict[tuple[str, str], Permission] = {
     ("GET", "/openapi.json"): ANYONE,
     ("GET", "/static/{path}"): ANYONE,  # scripts and styles, the same for everybody
     ("GET", "/status"): ANY_ROLE,
+    ("GET", "/metrics"): ANY_ROLE,
+    ("GET", "/metrics/history"): ANY_ROLE,
     ("POST", "/login"): ANYONE,
     ("POST", "/login/refreshToken"): ANYONE,
     ("DELETE", "/login/refreshToken"): ANYONE,

@@ -36,10 +36,10 @@ JSON = f"Content-Type: application/json\r\n{SERVER}"
 async def consume(request: web.Request) -> web.Response:
     """One call of a published version."""
     match, services = request.match_info, request.app[HOST].services
-    services.ready(match["name"], match["version"])  # what nobody could answer is not waited for
+    services.called(match["name"], match["version"])  # what nobody could answer is not waited for
     inputs = await body(request)
     # Only now: the version may have been patched while the body was on its way.
-    return json_bytes(await score(services.ready(match["name"], match["version"]), inputs))
+    return json_bytes(await score(services.called(match["name"], match["version"]), inputs))
 
 
 class Calls:

@@ -19,11 +19,12 @@ from time import monotonic, time
 
 from mlhost.errors import Invalid, NotFound
 from mlhost.metrics.recent import COARSE_EVERY, COARSE_STEPS, FINE_STEPS, STEP_SECONDS, Sum, Track
-from mlhost.metrics.tally import Meter, quantile
+from mlhost.metrics.tally import Meter, Timings, quantile
 
 Version = tuple[str, str]  # name and version of a service
 
 MILLISECONDS = 1000.0  # in a second
+LOOK_SECONDS = 1.0  # between looks at how late the event loop is; a step has a whole number of them
 
 
 @dataclass(slots=True)
@@ -64,10 +65,14 @@ class Gauges:
 
 
 class Metrics:
-    """The meters of one server's versions, and the history of what they count."""
+    """The meters of one server's versions, and the history of what they count.
+
+    `watch` also looks, once a second, how late the event loop is.
+    """
 
     def __init__(self, clock: Callable[[], float] = monotonic) -> None:
         self.unknown = 0  # calls of services that there are none of
+        self.lateness = Timings()  # of the event loop, when it was looked at: something held it up
         self._clock = clock
         self._started = clock()
         self._first_step = self._step = int(self._started // STEP_SECONDS)  # the step that runs now
@@ -82,7 +87,7 @@ class Metrics:
     def watch(self, gauges: Gauges) -> None:
         """From now on keep a history, until `close`."""
         self._gauges = gauges
-        self._watching = asyncio.get_running_loop().create_task(self._end_steps())
+        self._watching = asyncio.get_running_loop().create_task(self._watch())
 
     async def close(self) -> None:
         """Keep no further history."""
@@ -122,8 +127,10 @@ class Metrics:
     def history(self, service: str | None = None, version: str | None = None, seconds: float = 900) -> Series:
         """How the calls of a version went lately, of all versions of a service, or of all services.
 
-        NotFound if there is no such version, Invalid if a version is to be that of no service.
+        NotFound if there is no such version, Invalid if there can be no such history.
         """
+        if seconds <= 0:
+            raise Invalid("seconds: must be more than 0", field="seconds")
         tracks = self._tracks_of(service, version)
         is_coarse = seconds > FINE_STEPS * STEP_SECONDS
         every, most = (COARSE_EVERY, COARSE_STEPS) if is_coarse else (1, FINE_STEPS)
@@ -158,10 +165,14 @@ class Metrics:
             raise NotFound(f"There is no service {service!r}" + (f" with version {version!r}." if version else "."))
         return [self._tracks[key] for key in keys if key in self._tracks]
 
-    async def _end_steps(self) -> None:
+    async def _watch(self) -> None:
+        due = 0.0
         while True:
-            await asyncio.sleep((self._step + 1) * STEP_SECONDS - self._clock())
-            self.end_step()
+            due = max(due + LOOK_SECONDS, ceil(self._clock() / LOOK_SECONDS) * LOOK_SECONDS)
+            await asyncio.sleep(due - self._clock())
+            self.lateness.add(max(0.0, self._clock() - due))
+            if due >= (self._step + 1) * STEP_SECONDS:
+                self.end_step()
 
 
 def _series(sums: dict[int, Sum], step_seconds: int, since_epoch: float) -> Series:

@@ -72,7 +72,7 @@ class Meter:
         self.compiled = Tally()  # by a compiled model, in the server itself
         self.records = Tally()  # of batches, without what they waited for a worker
         self.queue = Timings()  # until a call had a worker
-        self.restarts: Counter[str] = Counter()  # workers that were replaced, by why
+        self.restarts: Counter[str] = Counter()  # workers that died or were replaced, by why
 
     @property
     def requests(self) -> tuple[Tally, Tally]:

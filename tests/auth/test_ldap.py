@@ -233,7 +233,7 @@ async def test_a_directory_that_never_answers_holds_up_nobody_but_who_asks_it(di
         ({"ca_file": "/nowhere"}, "ldap.ca_file"),
         ({"query_password_file": "/nowhere"}, "cannot be read"),
         ({"query_password_file": ""}, "go together"),
-        ({"query_password_file": "/dev/null"}, "holds no password"),
+        ({"query_password_file": "/dev/null"}, "is empty"),
     ],
 )
 async def test_settings_that_do_not_hold_stop_the_start(

@@ -30,6 +30,8 @@ Route = tuple[str, str]
 # The status each gets: none (a user without a role), Reader, Contributor whose thing it is, another one, Owner.
 TABLE: dict[Route, tuple[int, int, int, int, int]] = {
     ("GET", "/status"): (403, 200, 200, 200, 200),
+    ("GET", "/metrics"): (403, 200, 200, 200, 200),
+    ("GET", "/metrics/history"): (403, 200, 200, 200, 200),
     ("POST", "/oauth/introspect"): (403, 400, 400, 400, 400),
     ("GET", "/users"): (403, 403, 403, 403, 200),
     ("POST", "/users"): (403, 403, 403, 403, 409),

@@ -1,14 +1,16 @@
 """What is counted of calls, and how it is told step after step."""
 
+import asyncio
 import math
 import random
 import tracemalloc
 from collections.abc import Iterator
 from itertools import pairwise
-from time import perf_counter, time
+from time import monotonic, perf_counter, sleep, time
 
 import pytest
 
+import mlhost.metrics as metrics_module
 from mlhost.errors import Busy, Invalid, NotFound
 from mlhost.metrics import Gauges, Metrics, Series
 from mlhost.metrics.recent import COARSE_EVERY, COARSE_STEPS, FINE_STEPS, STEP_SECONDS
@@ -195,6 +197,32 @@ def test_now_tells_what_the_gauges_read(time_made: Time) -> None:
     time_made.clock.now += 12.5
     now = time_made.metrics.now()
     assert (now.uptime_seconds, now.sessions, now.workers, now.batches, now.memory_bytes) == (12.5, 1, 2, 3, 4)
+
+
+async def test_what_holds_the_event_loop_up_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metrics_module, "LOOK_SECONDS", 0.05)
+    metrics = Metrics()
+    metrics.watch(Gauges(int, int, int, int))
+    await asyncio.sleep(0.2)
+    looks = sum(metrics.lateness.buckets)
+    sleep(0.3)
+    await asyncio.sleep(0.06)
+    await metrics.close()
+    assert 1 <= looks <= 5
+    assert (quantile(metrics.lateness.buckets, 1.0) or 0) > 0.2
+
+
+async def test_steps_end_by_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metrics_module, "LOOK_SECONDS", 0.02)
+    start, clock = monotonic(), Clock()
+    metrics = Metrics(lambda: clock.now + 50 * (monotonic() - start))
+    metrics.watch(Gauges(int, int, int, int))
+    metrics.meter("Iris", "1").calls.answer(0.1)
+    await asyncio.sleep(0.35)  # 17.5 of its seconds
+    told = metrics.history("Iris")
+    await metrics.close()
+    assert sum(told.requests) == 1 / STEP_SECONDS
+    assert len(told.times) >= 3
 
 
 # --- what it costs ---------------------------------------------------------------------------------------------------

@@ -1,0 +1,33 @@
+"""The `mlhost` command: a file for each group of its commands."""
+
+from __future__ import annotations
+
+import click
+
+from mlhost import __version__, bench
+from mlhost.cli import auth, codegen, logins, serve, settings, tls, tokens, upkeep, users
+
+__all__ = ["main"]
+
+
+@click.group()
+@click.version_option(__version__, prog_name="mlhost")
+def main() -> None:
+    """A small model server: from a Python variable to an authenticated, versioned REST service."""
+
+
+for command in (
+    serve.serve,
+    users.user,
+    auth.auth,
+    tls.tls,
+    logins.login,
+    logins.logout,
+    tokens.token,
+    bench.command,
+    upkeep.examine,
+    upkeep.show_audit,
+    settings.config,
+    codegen.generate,
+):
+    main.add_command(command)
