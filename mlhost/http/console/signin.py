@@ -91,6 +91,7 @@ def _form(request: web.Request, leads_to: str, name: str = "", refused: MlhostEr
         "sign_in.html",
         status=STATUS[type(refused)] if refused else 200,
         words=refused.message if refused else "",
+        is_refused=request.method != "GET",  # else nothing was tried yet
         leads_to=leads_to,
         name=name,
         ours=ours,
