@@ -90,8 +90,8 @@ class Browser:
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, url: str) -> AsyncIterator[Browser]:
-        async with aiohttp.ClientSession(url, cookie_jar=aiohttp.CookieJar(unsafe=True)) as http:
+    async def open(cls, url: str, **options: Any) -> AsyncIterator[Browser]:
+        async with aiohttp.ClientSession(url, cookie_jar=aiohttp.CookieJar(unsafe=True), **options) as http:
             yield cls(http, url)
 
     async def sign_in(self, name: str) -> None:
