@@ -28,7 +28,7 @@ FLOORS = [
     {"demo", "doctor", "notebook", "remote", "testing"},
     {"bench"},
     {"cli", "pytest_plugin"},
-    {"__main__"},
+    {"__main__", "reference"},
 ]
 FLOOR = {part: number for number, parts in enumerate(FLOORS) for part in parts}
 # What others call by the name of the package alone, whatever floor it is on: IPython's `%load_ext mlhost`.
