@@ -77,7 +77,7 @@ class Page(HTMLParser):
         if self._open and self._open[-1] == "title":
             self.title += data
         elif self._open and self._open[-1] == "textarea":
-            self.fields[self._area] += data
+            self.fields[self._area] += data if self.fields[self._area] else data.removeprefix("\n")  # as browsers do
         self._words.append(data)
 
 

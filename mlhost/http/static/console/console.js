@@ -7,6 +7,16 @@
     if (event.target.closest("[data-live]") && document.hidden) event.preventDefault();
   });
 
+  // --- a cell: Ctrl+Enter runs it, and what it prints is seen at its end ---------------------------------------------
+  document.addEventListener("keydown", (event) => {
+    if (event.key !== "Enter" || !(event.ctrlKey || event.metaKey) || !event.target.matches("textarea[data-run]")) return;
+    event.preventDefault();
+    event.target.form.requestSubmit();
+  });
+  const toEnd = (root) => root.querySelectorAll("[data-tail]").forEach((place) => { place.scrollTop = place.scrollHeight; });
+  document.addEventListener("DOMContentLoaded", () => toEnd(document));
+  document.addEventListener("htmx:load", (event) => toEnd(event.target));
+
   // --- copying ----------------------------------------------------------------------------------------------------
   document.addEventListener("click", async (event) => {
     const button = event.target.closest("button[data-copy]");
