@@ -145,6 +145,12 @@ PERMISSIONS: dict[tuple[str, str], Permission] = {
     ("POST", "/console/sessions/{id}/snapshot"): RUN_CODE,
     ("POST", "/console/sessions/{id}/publish"): PUBLISH,
     ("POST", "/console/sessions/{id}/close"): ANY_ROLE,
+    ("GET", "/console/snapshots"): ANY_ROLE,
+    ("GET", "/console/snapshots/{id}"): ANY_ROLE,
+    ("GET", "/console/snapshots/{id}/content"): ANY_ROLE,
+    ("GET", "/console/snapshots/{id}/diff"): ANY_ROLE,
+    ("GET", "/console/snapshots/{id}/delete"): ANY_ROLE,
+    ("POST", "/console/snapshots/{id}/delete"): ANY_ROLE,
 }
 
 

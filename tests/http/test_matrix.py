@@ -114,6 +114,12 @@ TABLE: dict[Route, tuple[int, int, int, int, int]] = {
     ("POST", "/console/sessions/{id}/snapshot"): (403, 403, 303, 404, 404),
     ("POST", "/console/sessions/{id}/publish"): (403, 403, 303, 404, 404),
     ("POST", "/console/sessions/{id}/close"): (403, 404, 303, 404, 404),
+    ("GET", "/console/snapshots"): (403, 200, 200, 200, 200),
+    ("GET", "/console/snapshots/{id}"): (403, 404, 200, 404, 404),
+    ("GET", "/console/snapshots/{id}/content"): (403, 404, 200, 404, 404),
+    ("GET", "/console/snapshots/{id}/diff"): (403, 404, 200, 404, 404),
+    ("GET", "/console/snapshots/{id}/delete"): (403, 404, 200, 404, 404),
+    ("POST", "/console/snapshots/{id}/delete"): (403, 404, 303, 404, 404),
 }
 OPEN: dict[Route, int] = {  # to anyone; the status without a body or query
     ("GET", "/livez"): 200,
