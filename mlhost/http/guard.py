@@ -151,6 +151,12 @@ PERMISSIONS: dict[tuple[str, str], Permission] = {
     ("GET", "/console/snapshots/{id}/diff"): ANY_ROLE,
     ("GET", "/console/snapshots/{id}/delete"): ANY_ROLE,
     ("POST", "/console/snapshots/{id}/delete"): ANY_ROLE,
+    ("GET", "/console/batches"): ANY_ROLE,
+    ("POST", "/console/services/{name}/{version}/batch"): ANY_ROLE,
+    ("GET", "/console/batches/{name}/{version}/{executionId}"): ANY_ROLE,
+    ("GET", "/console/batches/{name}/{version}/{executionId}/results.json"): ANY_ROLE,
+    ("GET", "/console/batches/{name}/{version}/{executionId}/{index}/files/{fileName}"): ANY_ROLE,
+    ("POST", "/console/batches/{name}/{version}/{executionId}/delete"): ANY_ROLE,
 }
 
 

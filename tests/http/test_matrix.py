@@ -120,6 +120,12 @@ TABLE: dict[Route, tuple[int, int, int, int, int]] = {
     ("GET", "/console/snapshots/{id}/diff"): (403, 404, 200, 404, 404),
     ("GET", "/console/snapshots/{id}/delete"): (403, 404, 200, 404, 404),
     ("POST", "/console/snapshots/{id}/delete"): (403, 404, 303, 404, 404),
+    ("GET", "/console/batches"): (403, 200, 200, 200, 200),
+    ("POST", "/console/services/{name}/{version}/batch"): (403, 303, 303, 303, 303),
+    ("GET", "/console/batches/{name}/{version}/{executionId}"): (403, 404, 200, 404, 200),
+    ("GET", "/console/batches/{name}/{version}/{executionId}/results.json"): (403, 404, 200, 404, 200),
+    ("GET", "/console/batches/{name}/{version}/{executionId}/{index}/files/{fileName}"): (403, 404, 200, 404, 200),
+    ("POST", "/console/batches/{name}/{version}/{executionId}/delete"): (403, 404, 303, 404, 303),
 }
 OPEN: dict[Route, int] = {  # to anyone; the status without a body or query
     ("GET", "/livez"): 200,
@@ -170,6 +176,7 @@ BODIES: dict[Route, Any] = {
     ("POST", "/api/{name}/{version}/batch"): [{}],
 }
 FORMS: dict[Route, dict[str, str]] = {
+    ("POST", "/console/services/{name}/{version}/batch"): {"records": "{}"},
     ("POST", "/console/sessions/{id}/publish"): {"name": "matrix", "code": "1", "with_workspace": "on"},
 }
 

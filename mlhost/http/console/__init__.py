@@ -7,12 +7,19 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from mlhost.http.console import overview, refusals, services, sessions, signin, snapshots
+from mlhost.http.console import batches, overview, refusals, services, sessions, signin, snapshots
 from mlhost.http.console.refusals import middleware
 
 __all__ = ["add_to", "middleware"]
 
-TABLES = (signin.routes, overview.routes, services.routes, sessions.routes, snapshots.routes)
+TABLES = (
+    signin.routes,
+    overview.routes,
+    services.routes,
+    sessions.routes,
+    snapshots.routes,
+    batches.routes,
+)
 
 
 def add_to(app: web.Application) -> None:
