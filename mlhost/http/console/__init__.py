@@ -7,7 +7,18 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from mlhost.http.console import batches, overview, refusals, services, sessions, signin, snapshots
+from mlhost.http.console import (
+    audit,
+    batches,
+    overview,
+    refusals,
+    services,
+    sessions,
+    signin,
+    snapshots,
+    tokens,
+    users,
+)
 from mlhost.http.console.refusals import middleware
 
 __all__ = ["add_to", "middleware"]
@@ -19,6 +30,9 @@ TABLES = (
     sessions.routes,
     snapshots.routes,
     batches.routes,
+    users.routes,
+    tokens.routes,
+    audit.routes,
 )
 
 
