@@ -28,7 +28,7 @@ FLOORS = [
     {"demo", "doctor", "remote", "testing"},
     {"bench"},
     {"cli", "pytest_plugin"},
-    {"__main__"},
+    {"__main__", "reference"},
 ]
 FLOOR = {part: number for number, parts in enumerate(FLOORS) for part in parts}
 # What only workers load, and only when user code or a parameter's type asks for it.

@@ -8,19 +8,24 @@ from urllib.parse import quote
 from aiohttp import web
 
 from mlhost.batches import Progress
-from mlhost.errors import NotFound
+from mlhost.errors import Busy, Invalid, NotFound
 from mlhost.http import query
 from mlhost.http.exchange import attachment, body, record
 from mlhost.http.keys import HOST, WHO
 from mlhost.http.routes import Routes
+from mlhost.openapi.operations import Bytes, Operation
 from mlhost.params import jsontext
 
-routes = Routes()
+routes = Routes("Service Consumption APIs")
 
 DEFAULT_PARALLEL = 10
 
 
-@routes.post("/api/{name}/{version}/batch")
+# Each service's own document tells what these take and give; here is what they may refuse.
+@routes.post(
+    "/api/{name}/{version}/batch",
+    tells=Operation("startBatch", takes=Bytes("application/json"), refuses=(NotFound, Busy)),
+)
 async def start(request: web.Request) -> web.Response:
     """Begin a batch."""
     batches, match = request.app[HOST].batches, request.match_info
@@ -31,24 +36,26 @@ async def start(request: web.Request) -> web.Response:
     return record(answer, status=202, location=quote(f"{request.path}/{execution_id}"))
 
 
-@routes.get("/api/{name}/{version}/batch")
+@routes.get("/api/{name}/{version}/batch", tells=Operation("listBatches", refuses=(NotFound,)))
 async def list_ids(request: web.Request) -> web.Response:
     """The ids of the caller's batches."""
     return record(await request.app[HOST].batches.list(request[WHO], **request.match_info))
 
 
-@routes.get("/api/{name}/{version}/batch/{executionId}")
+@routes.get("/api/{name}/{version}/batch/{executionId}", tells=Operation("getBatch", refuses=(Invalid, NotFound)))
 async def get(request: web.Request) -> web.StreamResponse:
     """How far a batch is, and its results: all once it has ended, those there are if partial ones are asked for."""
     name, version, execution_id = request.match_info.values()
     partial = query.boolean(query.given(request, "showPartialResults", "showPartialResult"))
+    # An addition to the original: there may be a million results.
+    without = query.boolean(query.given(request, "withoutResults"))
     progress = await request.app[HOST].batches.progress(request[WHO], name, version, execution_id)
-    if partial or progress.has_ended:
+    if (partial or progress.has_ended) and not without:
         return await tell(request, name, version, execution_id)
     return web.Response(body=_head(progress) + _tail(progress, progress.done), content_type="application/json")
 
 
-@routes.delete("/api/{name}/{version}/batch/{executionId}")
+@routes.delete("/api/{name}/{version}/batch/{executionId}", tells=Operation("deleteBatch", refuses=(NotFound,)))
 async def delete(request: web.Request) -> web.Response:
     """Cancel and delete a batch."""
     name, version, execution_id = request.match_info.values()
@@ -56,15 +63,20 @@ async def delete(request: web.Request) -> web.Response:
     return record([execution_id])
 
 
-@routes.get("/api/{name}/{version}/batch/{executionId}/{index}/files")
+@routes.get(
+    "/api/{name}/{version}/batch/{executionId}/{index}/files", tells=Operation("listBatchFiles", refuses=(NotFound,))
+)
 async def list_files(request: web.Request) -> web.Response:
     """The names of the files a record's code made."""
     return record(list(await request.app[HOST].batches.files(request[WHO], *request.match_info.values())))
 
 
-@routes.get("/api/{name}/{version}/batch/{executionId}/{index}/files/{fileName}")
+@routes.get(
+    "/api/{name}/{version}/batch/{executionId}/{index}/files/{fileName}",
+    tells=Operation("getBatchFile", refuses=(NotFound,)),
+)
 async def get_file(request: web.Request) -> web.Response:
-    """One of these files."""
+    """One of the files a record's code made."""
     content = await request.app[HOST].batches.file(request[WHO], *request.match_info.values())
     return attachment(content, request.match_info["fileName"])
 

@@ -12,6 +12,7 @@ most; it begins with the server, and ends with the last step of time that is ove
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from math import ceil
@@ -22,6 +23,7 @@ from mlhost.metrics.recent import COARSE_EVERY, COARSE_STEPS, FINE_STEPS, STEP_S
 from mlhost.metrics.tally import Meter, Timings, quantile
 
 Version = tuple[str, str]  # name and version of a service
+Answer = tuple[str, str, int]  # method and route of a request, status of the answer; "-" twice where there is no route
 
 MILLISECONDS = 1000.0  # in a second
 LOOK_SECONDS = 1.0  # between looks at how late the event loop is; a step has a whole number of them
@@ -72,6 +74,7 @@ class Metrics:
 
     def __init__(self, clock: Callable[[], float] = monotonic) -> None:
         self.unknown = 0  # calls of services that there are none of
+        self.answers: Counter[Answer] = Counter()
         self.lateness = Timings()  # of the event loop, when it was looked at: something held it up
         self._clock = clock
         self._started = clock()
