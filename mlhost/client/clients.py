@@ -115,6 +115,15 @@ class _Verbs(Generic[AnyService, AnyBatch]):
         return made
 
     @verb
+    def batch(self, batch: str) -> Steps[AnyBatch]:
+        """A batch by its id, whichever service it is of; NotFound if there is none."""
+        for told in (yield from every(self.wire.transport, None)):
+            batches = path("api", told.name, told.version, "batch")
+            if batch in (yield from self.wire.transport.ask("GET", batches)).json():
+                return self._batch(self.wire, (told.name, told.version), batch, told.outputs)
+        raise NotFound(f"There is no batch {batch!r}.")
+
+    @verb
     def sessions(self) -> Steps[list[Opened]]:
         """The open sessions of whoever is signed in."""
         told = (yield from self.wire.transport.ask("GET", "/sessions")).json()
