@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parents[1] / "mlhost"
 FLOORS = [
     {"__init__"},
     {"errors"},
-    {"names", "places", "config", "logs", "realtime"},
+    {"names", "places", "config", "logs", "metrics", "realtime"},
     {"params", "audit"},
     {"runtime", "openapi", "codegen", "compat"},
     {"executors", "inprocess", "client"},
@@ -22,13 +22,13 @@ FLOORS = [
     {"sessions"},
     {"snapshots", "engines"},
     {"services"},
-    {"pools", "batches"},
+    {"pools", "batches", "contents"},
     {"host"},
     {"http"},
     {"demo", "doctor", "remote", "testing"},
     {"bench"},
     {"cli", "pytest_plugin"},
-    {"__main__"},
+    {"__main__", "reference"},
 ]
 FLOOR = {part: number for number, parts in enumerate(FLOORS) for part in parts}
 # What only workers load, and only when user code or a parameter's type asks for it.

@@ -8,49 +8,53 @@ from urllib.parse import quote
 from aiohttp import web
 
 from mlhost.batches import Progress
-from mlhost.errors import Invalid, NotFound
+from mlhost.errors import Busy, Invalid, NotFound
+from mlhost.http import query
 from mlhost.http.exchange import attachment, body, record
 from mlhost.http.keys import HOST, WHO
 from mlhost.http.routes import Routes
+from mlhost.openapi.operations import Bytes, Operation
 from mlhost.params import jsontext
 
-routes = Routes()
+routes = Routes("Service Consumption APIs")
 
 DEFAULT_PARALLEL = 10
-MAX_INT32 = 2**31 - 1
-BOOLEANS = {"true": True, "false": False}
 
 
-@routes.post("/api/{name}/{version}/batch")
+# Each service's own document tells what these take and give; here is what they may refuse.
+@routes.post(
+    "/api/{name}/{version}/batch",
+    tells=Operation("startBatch", takes=Bytes("application/json"), refuses=(NotFound, Busy)),
+)
 async def start(request: web.Request) -> web.Response:
     """Begin a batch."""
     batches, match = request.app[HOST].batches, request.match_info
-    parallel = _whole_number(_query(request, "parallelCount"), DEFAULT_PARALLEL)
+    parallel = query.whole_number(query.given(request, "parallelCount"), DEFAULT_PARALLEL)
     records = await body(request)
     execution_id = await batches.start(request[WHO], match["name"], match["version"], records, parallel)
     answer = {"BatchExecutionId": execution_id, "batchExecutionId": execution_id}  # the SDK's spelling, and swagger's
     return record(answer, status=202, location=quote(f"{request.path}/{execution_id}"))
 
 
-@routes.get("/api/{name}/{version}/batch")
+@routes.get("/api/{name}/{version}/batch", tells=Operation("listBatches", refuses=(NotFound,)))
 async def list_ids(request: web.Request) -> web.Response:
     """The ids of the caller's batches."""
     return record(await request.app[HOST].batches.list(request[WHO], **request.match_info))
 
 
-@routes.get("/api/{name}/{version}/batch/{executionId}")
+@routes.get("/api/{name}/{version}/batch/{executionId}", tells=Operation("getBatch", refuses=(Invalid, NotFound)))
 async def get(request: web.Request) -> web.StreamResponse:
     """How far a batch is, and its results: all once it has ended, those there are if partial ones are asked for."""
     batches, (name, version, execution_id) = request.app[HOST].batches, request.match_info.values()
-    partial = _boolean(_query(request, "showPartialResults", "showPartialResult"))
-    without = _boolean(_query(request, "withoutResults"))  # an addition to the original: there may be a million
+    partial = query.boolean(query.given(request, "showPartialResults", "showPartialResult"))
+    without = query.boolean(query.given(request, "withoutResults"))  # an addition to the original: there may be a million
     progress = await batches.progress(request[WHO], name, version, execution_id)
     if (partial or progress.has_ended) and not without:
         return await _stream(request, progress, batches.results(request[WHO], name, version, execution_id))
     return web.Response(body=_head(progress) + _tail(progress, progress.done), content_type="application/json")
 
 
-@routes.delete("/api/{name}/{version}/batch/{executionId}")
+@routes.delete("/api/{name}/{version}/batch/{executionId}", tells=Operation("deleteBatch", refuses=(NotFound,)))
 async def delete(request: web.Request) -> web.Response:
     """Cancel and delete a batch."""
     name, version, execution_id = request.match_info.values()
@@ -58,15 +62,20 @@ async def delete(request: web.Request) -> web.Response:
     return record([execution_id])
 
 
-@routes.get("/api/{name}/{version}/batch/{executionId}/{index}/files")
+@routes.get(
+    "/api/{name}/{version}/batch/{executionId}/{index}/files", tells=Operation("listBatchFiles", refuses=(NotFound,))
+)
 async def list_files(request: web.Request) -> web.Response:
     """The names of the files a record's code made."""
     return record(list(await request.app[HOST].batches.files(request[WHO], *request.match_info.values())))
 
 
-@routes.get("/api/{name}/{version}/batch/{executionId}/{index}/files/{fileName}")
+@routes.get(
+    "/api/{name}/{version}/batch/{executionId}/{index}/files/{fileName}",
+    tells=Operation("getBatchFile", refuses=(NotFound,)),
+)
 async def get_file(request: web.Request) -> web.Response:
-    """One of these files."""
+    """One of the files a record's code made."""
     content = await request.app[HOST].batches.file(request[WHO], *request.match_info.values())
     return attachment(content, request.match_info["fileName"])
 
@@ -107,32 +116,3 @@ def _head(progress: Progress) -> bytes:
 def _tail(progress: Progress, done: int) -> bytes:
     failure = b',"errorMessage":' + jsontext.render(progress.failure) if progress.failure else b""
     return b'],"completedItemCount":%d,"totalItemCount":%d%b}' % (done, progress.total, failure)
-
-
-# --- the query -----------------------------------------------------------------------------------------------------
-
-
-def _query(request: web.Request, *names: str) -> tuple[str, str]:
-    """Name and value of a parameter, spelled in any case and either way; "" if it is not there."""
-    for name, value in request.query.items():
-        if name.casefold() in map(str.casefold, names):
-            return name, value
-    return names[0], ""
-
-
-def _whole_number(given: tuple[str, str], default: int) -> int:
-    name, text = given
-    try:
-        number = int(text) if text else default
-    except ValueError:
-        raise Invalid(f"{name}: must be a whole number", field=name) from None
-    if number > MAX_INT32:
-        raise Invalid(f"{name}: must be {MAX_INT32} or less", field=name)
-    return number
-
-
-def _boolean(given: tuple[str, str]) -> bool:
-    name, text = given
-    if text and text.casefold() not in BOOLEANS:
-        raise Invalid(f"{name}: must be true or false", field=name)
-    return BOOLEANS.get(text.casefold(), False)
