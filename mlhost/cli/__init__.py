@@ -7,6 +7,7 @@ import click
 from mlhost import __version__, bench
 from mlhost.cli import (
     auth,
+    backups,
     batches,
     codegen,
     logins,
@@ -44,6 +45,8 @@ for command in (
     batches.batch,
     tokens.token,
     bench.command,
+    backups.backup,
+    backups.restore,
     upkeep.examine,
     upkeep.show_audit,
     settings.config,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -34,6 +35,12 @@ def asks_server(command: Command) -> Command:
     )
     made: Any = option(asking)
     return cast(Command, made)
+
+
+def password_of(user: str) -> str:
+    """The password in MLHOST_PASSWORD, or the one that is typed."""
+    typed: str = os.environ.get("MLHOST_PASSWORD") or click.prompt(f"Password of {user}", hide_input=True)
+    return typed
 
 
 @contextmanager

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import IO
 
 import click
 
+from mlhost.cli.arriving import arriving
 from mlhost.cli.asking import asks_server, bytes_bar, sure, yes_option
 from mlhost.cli.differences import tell_difference
 from mlhost.cli.tables import facts, json_option, moment, size, table, tell
 from mlhost.client import Client, Difference
 from mlhost.client.comparing import of_contents
-from mlhost.errors import Conflict, Unavailable
 
 
 @click.group()
@@ -102,7 +97,7 @@ def download(ml: Client, snapshot: str, file: Path | None, *, force: bool) -> No
     """Write a snapshot to FILE, or to SNAPSHOT's id with .zip, as the zip it is kept as."""
     found = ml.snapshot(snapshot)
     target = file or Path(f"{found.id}.zip")
-    with arriving(target, force=force) as out, bytes_bar("downloading") as tell_bytes:
+    with arriving(target, force=force) as (out, _), bytes_bar("downloading") as tell_bytes:
         ml.download_snapshot(found.id, out, tell_bytes)
     click.echo(f"Wrote {target}.")
 
@@ -117,27 +112,3 @@ def delete(ml: Client, snapshot: str, *, yes: bool) -> None:
     sure(f"Delete snapshot {found.id}?", yes=yes)
     ml.delete_snapshot(found.id)
     click.echo(f"{found.id} is deleted.")
-
-
-@contextmanager
-def arriving(target: Path, *, force: bool) -> Iterator[IO[bytes]]:
-    """A file that is there, whole, at the end of the block, or not at all; only its owner may read it.
-
-    Conflict if there is one and it is not to be replaced; Unavailable if the disk does not take it.
-    """
-    if target.exists() and not force:
-        raise Conflict(f"{target} is there already: name another file, or replace it with --force.")
-    made: Path | None = None
-    try:
-        descriptor, name = tempfile.mkstemp(dir=target.absolute().parent, prefix=f".{target.name}.")
-        made = Path(name)
-        with os.fdopen(descriptor, "wb") as out:
-            yield out
-            out.flush()
-            os.fsync(out.fileno())
-        made.replace(target)
-    except OSError as fault:
-        raise Unavailable(f"{target} cannot be written: {fault.strerror}.") from fault
-    finally:
-        if made is not None:
-            made.unlink(missing_ok=True)

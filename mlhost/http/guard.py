@@ -43,6 +43,7 @@ PERMISSIONS: dict[tuple[str, str], Permission] = {
     ("GET", "/openapi.json"): ANYONE,
     ("GET", "/static/{path}"): ANYONE,  # scripts and styles, the same for everybody
     ("GET", "/status"): ANY_ROLE,
+    ("GET", "/backup"): ADMINISTER,
     ("GET", "/metrics"): ANY_ROLE,
     ("GET", "/metrics/history"): ANY_ROLE,
     ("POST", "/login"): ANYONE,
@@ -149,7 +150,8 @@ PERMISSIONS: dict[tuple[str, str], Permission] = {
 
 
 CONSUMPTION = "/api/"  # all that a personal token for one service opens
-FOR_PEOPLE = ("/tokens", "/users")  # shut to personal tokens: one must not make another, nor a login to outlive it
+# Shut to personal tokens: one must not make another, nor a login to outlive it, nor get at the key that tokens come of.
+FOR_PEOPLE = ("/tokens", "/users", "/backup")
 
 
 def check_complete(app: web.Application) -> None:
