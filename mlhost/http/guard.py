@@ -131,6 +131,20 @@ PERMISSIONS: dict[tuple[str, str], Permission] = {
     ("GET", "/console/services/{name}/{version}/diff"): ANY_ROLE,
     ("GET", "/console/services/{name}/{version}/delete"): PUBLISH,
     ("POST", "/console/services/{name}/{version}/delete"): PUBLISH,
+    ("GET", "/console/sessions"): ANY_ROLE,
+    ("POST", "/console/sessions"): RUN_CODE,
+    ("GET", "/console/sessions/{id}"): RUN_CODE,
+    ("POST", "/console/sessions/{id}/run"): RUN_CODE,
+    ("POST", "/console/sessions/{id}/cancel"): RUN_CODE,
+    ("GET", "/console/sessions/{id}/console"): RUN_CODE,
+    ("GET", "/console/sessions/{id}/inside"): RUN_CODE,
+    ("POST", "/console/sessions/{id}/objects/{objectName}/delete"): RUN_CODE,
+    ("POST", "/console/sessions/{id}/files"): RUN_CODE,
+    ("GET", "/console/sessions/{id}/files/{fileName}"): RUN_CODE,
+    ("POST", "/console/sessions/{id}/files/{fileName}/delete"): RUN_CODE,
+    ("POST", "/console/sessions/{id}/snapshot"): RUN_CODE,
+    ("POST", "/console/sessions/{id}/publish"): PUBLISH,
+    ("POST", "/console/sessions/{id}/close"): ANY_ROLE,
 }
 
 

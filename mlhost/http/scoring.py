@@ -17,7 +17,7 @@ from aiohttp.http import SERVER_SOFTWARE
 from mlhost.auth.principal import Principal
 from mlhost.errors import Busy, NotFound, Unavailable
 from mlhost.http import errors, guard
-from mlhost.http.exchange import body, json_bytes
+from mlhost.http.exchange import json_bytes, whole
 from mlhost.http.heads import Head
 from mlhost.http.keys import HOST, TRAFFIC
 from mlhost.http.origins import ORIGINS
@@ -43,9 +43,9 @@ async def consume(request: web.Request) -> web.Response:
     """One call of a published version."""
     match, services = request.match_info, request.app[HOST].services
     services.called(match["name"], match["version"])  # what nobody could answer is not waited for
-    inputs = await body(request)
-    # Only now: the version may have been patched while the body was on its way.
-    return json_bytes(await score(services.called(match["name"], match["version"]), inputs))
+    async with whole(request) as inputs:
+        # Only now: the version may have been patched while the body was on its way.
+        return json_bytes(await score(services.called(match["name"], match["version"]), inputs))
 
 
 class Calls:

@@ -11,6 +11,7 @@ from aiohttp import web
 from mlhost.http.keys import CLAIMED, HOST, REQUEST_ID, WHO
 
 SCORING = ("POST", "/api/{name}/{version}")  # changes nothing, and is the hot path
+TRYING = ("POST", "/console/services/{name}/{version}/try")  # the same, by hand
 READING = ("GET", "HEAD", "OPTIONS")
 # Not known, not allowed, not there or somebody else's, not under this name, too often.
 REFUSALS = (401, 403, 404, 421, 429)
@@ -35,7 +36,7 @@ def write(request: web.Request, status: int, location: str) -> None:
     if status in REFUSALS:
         if status == 404 and who is None:  # no such address: nothing that anybody could own
             return
-    elif (request.method in READING and claimed is None) or (request.method, route) == SCORING:
+    elif (request.method in READING and claimed is None) or (request.method, route) in (SCORING, TRYING):
         return
     # A name that somebody failed to sign in with is one of theirs to choose: it counts as nobody's.
     request.app[HOST].audit.write(

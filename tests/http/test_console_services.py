@@ -15,6 +15,7 @@ import pytest
 from sklearn.linear_model import LinearRegression
 
 from mlhost import realtime
+from mlhost.audit import lines
 from mlhost.host import Host
 from mlhost.http.console import trying
 from mlhost.http.console.examples import examples
@@ -132,6 +133,15 @@ async def test_an_attempt_without_scripts_shows_the_page_again_with_what_was_typ
     assert "42" in page.text
     assert page.fields["in.x"] == "21"
     assert page.title.startswith(name)
+
+
+async def test_an_attempt_is_a_call_and_no_change(carol: Api, browser: Browser, host: Host, name: str) -> None:
+    address = await publish(carol, name, "1", "1")
+    before = host.metrics.now().requests
+    await attempt(browser, address)
+    assert host.metrics.now().requests == before + 1
+    told = [line for line in lines(host.folder.path) if name in line]
+    assert len(told) == 1  # that it was published
 
 
 async def test_what_goes_wrong_is_told_in_words(carol: Api, browser: Browser, name: str) -> None:

@@ -100,6 +100,20 @@ TABLE: dict[Route, tuple[int, int, int, int, int]] = {
     ("GET", "/console/services/{name}/{version}/diff"): (403, 200, 200, 200, 200),
     ("GET", "/console/services/{name}/{version}/delete"): (403, 403, 200, 403, 200),
     ("POST", "/console/services/{name}/{version}/delete"): (403, 403, 303, 403, 303),
+    ("GET", "/console/sessions"): (403, 200, 200, 200, 200),
+    ("POST", "/console/sessions"): (403, 403, 303, 303, 303),
+    ("GET", "/console/sessions/{id}"): (403, 403, 200, 404, 404),
+    ("POST", "/console/sessions/{id}/run"): (403, 403, 200, 404, 404),
+    ("POST", "/console/sessions/{id}/cancel"): (403, 403, 303, 404, 404),
+    ("GET", "/console/sessions/{id}/console"): (403, 403, 200, 404, 404),
+    ("GET", "/console/sessions/{id}/inside"): (403, 403, 200, 404, 404),
+    ("POST", "/console/sessions/{id}/objects/{objectName}/delete"): (403, 403, 303, 404, 404),
+    ("POST", "/console/sessions/{id}/files"): (403, 403, 303, 404, 404),
+    ("GET", "/console/sessions/{id}/files/{fileName}"): (403, 403, 200, 404, 404),
+    ("POST", "/console/sessions/{id}/files/{fileName}/delete"): (403, 403, 303, 404, 404),
+    ("POST", "/console/sessions/{id}/snapshot"): (403, 403, 303, 404, 404),
+    ("POST", "/console/sessions/{id}/publish"): (403, 403, 303, 404, 404),
+    ("POST", "/console/sessions/{id}/close"): (403, 404, 303, 404, 404),
 }
 OPEN: dict[Route, int] = {  # to anyone; the status without a body or query
     ("GET", "/livez"): 200,
@@ -149,6 +163,9 @@ BODIES: dict[Route, Any] = {
     ("POST", "/api/{name}/{version}"): {},
     ("POST", "/api/{name}/{version}/batch"): [{}],
 }
+FORMS: dict[Route, dict[str, str]] = {
+    ("POST", "/console/sessions/{id}/publish"): {"name": "matrix", "code": "1", "with_workspace": "on"},
+}
 
 
 @pytest.fixture(scope="module")
@@ -178,7 +195,7 @@ class Things:
             "path": "none.js",
         }
         values["user"] = "nobody" if path.endswith("/tokens") else "carol"
-        if path.startswith("/sessions/{id}"):
+        if "/sessions/{id}" in path:
             session = await self.carol.session()
             await self.carol.execute(session, "x = open('made.txt', 'w').write('1')")
             values["id"] = session.removeprefix("/sessions/")
@@ -229,7 +246,9 @@ def by_hand(header: dict[str, str], payload: str, secret: bytes) -> str:
 async def status(api: Api, route: Route, address: str, token: str) -> int:
     method, path = route
     options: dict[str, Any] = {"json": BODIES[route]} if route in BODIES else {}
-    if route == ("POST", "/sessions/{id}/files"):
+    if route in FORMS:
+        options = {"data": FORMS[route]}
+    elif method == "POST" and path.endswith("/sessions/{id}/files"):
         options = {"data": FormData()}
         options["data"].add_field("file", b"1", filename="up.txt")
     elif path.endswith("{objectName}") and method == "POST":

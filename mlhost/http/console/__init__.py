@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from mlhost.http.console import overview, refusals, services, signin
+from mlhost.http.console import overview, refusals, services, sessions, signin
 from mlhost.http.console.refusals import middleware
 
 __all__ = ["add_to", "middleware"]
 
-TABLES = (signin.routes, overview.routes, services.routes)
+TABLES = (signin.routes, overview.routes, services.routes, sessions.routes)
 
 
 def add_to(app: web.Application) -> None:

@@ -64,6 +64,11 @@ def onward(path: str) -> web.Response:
     return web.Response(status=303, headers={"Location": path})
 
 
+def lead(request: web.Request, path: str) -> web.Response:
+    """Send the browser on, whether a script or the browser itself has asked."""
+    return web.Response(headers={"HX-Redirect": path}) if is_partial(request) else onward(path)
+
+
 @cache
 def _environment() -> Environment:
     environment = Environment(
@@ -74,13 +79,24 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"moment": moment, "size": size, "duration": duration, "service_path": service_path}
+    environment.filters |= {
+        "moment": moment,
+        "size": size,
+        "duration": duration,
+        "segment": segment,
+        "service_path": service_path,
+    }
     return environment
 
 
 def service_path(service: Service) -> str:
     """The address of a version's page."""
-    return f"{CONSOLE}/services/{quote(service.name, safe='')}/{quote(service.version, safe='')}"
+    return f"{CONSOLE}/services/{segment(service.name)}/{segment(service.version)}"
+
+
+def segment(name: str) -> str:
+    """A name as one segment of an address."""
+    return quote(name, safe="")
 
 
 def moment(seconds: float) -> str:
