@@ -6,16 +6,20 @@ the store. A compiled model is asked first, in this process.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from time import perf_counter
 
 from mlhost.errors import CodeFailed, Invalid, MlhostError, Unavailable, WorkerLost
-from mlhost.executors import Worker
+from mlhost.executors import Worker, parcels
 from mlhost.executors.pool import Pool
 from mlhost.executors.trains import Call
 from mlhost.inprocess import InProcess
+from mlhost.metrics.tally import CODE_FAILED, TIMED_OUT, Meter, Tally
 from mlhost.params import jsontext
 from mlhost.runtime import program
+from mlhost.runtime.parcels import Parcel
 
+UNSUCCESSFUL = b'{"success":false'  # how an answer begins that says that the code failed
 NO_CONSOLE = b'""}'  # how every answer of `program.score` ends: an empty consoleOutput
 FAILED = (
     b'{"success":false,"errorMessage":%b,"changedFiles":[],"outputFiles":{},"outputParameters":{},"consoleOutput":""}'
@@ -31,42 +35,84 @@ class Ready:
     pool: Pool
     edition: str = ""  # stands for what it runs: another one after a patch of its code or snapshot
     compiled: InProcess | None = None  # answers what it can in place of a worker
+    meter: Meter = field(default_factory=Meter)
 
 
-async def score(ready: Ready, body: bytes) -> bytes:
+async def score(ready: Ready, body: bytes | Parcel) -> bytes:
     """One call: a JSON object of inputs -> a WebServiceResult as JSON (contract section 1.3).
+
+    A body in a parcel goes to a worker in chunks, so that the server never holds all of it.
 
     Code that fails or takes too long is an answer with `success` false. Invalid if the body does not fit the inputs,
     Busy when too many wait, Unavailable if the worker died of the call (another one takes its place).
     """
-    if ready.compiled is not None and (compiled := await ready.compiled.score(body)) is not None:
-        return compiled
-    call = Call(program.score, body)
+    asked, meter = perf_counter(), ready.meter
+    if (
+        ready.compiled is not None
+        and isinstance(body, bytes)
+        and (answer := await ready.compiled.score(body)) is not None
+    ):
+        meter.compiled.answer(perf_counter() - asked)
+        return answer
     try:
-        answer: bytes = await ready.pool.run(call)
-    except CodeFailed as failure:
-        answer = failed(failure.message)
+        if isinstance(body, bytes):
+            return await _ride(ready, body, asked)
+        async with ready.pool.lease() as worker:
+            meter.queue.add(perf_counter() - asked)
+            return await score_on(worker, body, meter.calls, asked)
     except WorkerLost as lost:
+        meter.calls.refuse(lost)
         raise Unavailable(f"The service's worker was lost during this call: {lost}.") from lost
-    return _with_console(answer, call.console)
+    except Exception as fault:
+        meter.calls.refuse(fault)
+        raise
 
 
-async def score_on(worker: Worker, body: bytes) -> bytes:
-    """One call on a worker the caller has leased; Invalid as in `score`, WorkerLost if it died of the call."""
-    worker.console.clear()  # a thread of an earlier call may have gone on printing
+async def _ride(ready: Ready, body: bytes, asked: float) -> bytes:
+    """One call, which may go to a worker together with others."""
+    call = Call(program.score, body)
+    answer: bytes | CodeFailed
     try:
-        answer = await worker.call(program.score, body)
-    except CodeFailed as failure:
-        answer = failed(failure.message)
+        answer = await ready.pool.run(call)
+    except CodeFailed as fault:
+        answer = fault
+    finally:
+        if call.sent:
+            ready.meter.queue.add(call.sent - asked)
+    return _told(answer, call.console, ready.meter.calls, asked)
+
+
+async def score_on(worker: Worker, body: bytes | Parcel, tally: Tally, since: float) -> bytes:
+    """One call on a worker the caller has leased; Invalid as in `score`, WorkerLost if it died of the call.
+
+    An answer is counted, with the time `since` then (perf_counter); what is raised is for the caller to count.
+    """
+    worker.console.clear()  # a thread of an earlier call may have gone on printing
+    answer: bytes | CodeFailed
+    try:
+        if isinstance(body, bytes):
+            answer = await worker.call(program.score, body)
+        else:
+            answer = await parcels.open_in(worker.call, parcels.pieces(body), program.score_parcel)
+    except CodeFailed as fault:
+        answer = fault
     except (Invalid, WorkerLost):  # the caller's mistake, and the worker is as good as before; or it is gone
         raise
     except MlhostError:  # the code broke what answers are made with: the next call gets another worker
         await worker.close(force=True)
         raise
-    return _with_console(answer, worker.console.take())
+    return _told(answer, worker.console.take(), tally, since)
 
 
-def _with_console(answer: bytes, printed: str) -> bytes:
+def _told(came_of_it: bytes | CodeFailed, printed: str, tally: Tally, since: float) -> bytes:
+    """The answer to a call, which is counted."""
+    if isinstance(came_of_it, CodeFailed):
+        answer = failed(came_of_it.message)
+        failure = TIMED_OUT if came_of_it.details.get("is_stopped") else CODE_FAILED
+    else:
+        answer = came_of_it
+        failure = CODE_FAILED if answer.startswith(UNSUCCESSFUL) else ""
+    tally.answer(perf_counter() - since, failure)
     return answer.removesuffix(NO_CONSOLE) + jsontext.render(printed) + b"}" if printed else answer
 
 

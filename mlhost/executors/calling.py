@@ -159,7 +159,7 @@ class CallingWorker(ABC):
         told: BaseException | None = error
         if number == self._stopped:
             if self._stop_reason:
-                told = CodeFailed(f"Stopped {self._stop_reason}.")
+                told = CodeFailed(f"Stopped {self._stop_reason}.", is_stopped=True)
             train.is_whole = False
             self._forget_stop()
         train.note(error)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -29,6 +29,8 @@ log = logging.getLogger(__name__)
 RETRY_AFTER_SECONDS = 1  # what a caller is told who finds the queue full
 PATIENCE_SECONDS = 1.0  # before another try, when a worker to be kept warm did not start; doubled up to a minute
 LONGEST_PATIENCE_SECONDS = 60.0
+# Why a worker was replaced: it died, or pool.max_calls and pool.max_growth_bytes had it go.
+LOST, CALLS, GROWTH = "lost", "max_calls", "max_growth"
 CALLS_BETWEEN_WEIGHINGS = 100  # asking a worker for its size costs about as much as an empty call
 QUICK_SECONDS = 0.002  # a call of a service takes on average, whose calls ride together
 PROVEN_CALLS = 32  # that were quick one after the other, printed nothing and did not fail
@@ -122,10 +124,14 @@ class Pool:
 
     Once `warm` was called, `settings.least` of them are started ahead of need and never retired.
     No more than `settings.workers` are held by patient callers at once; patient callers wait as long as it takes.
+    Workers that died or are replaced are counted in `restarts`, by why.
     """
 
-    def __init__(self, start: Callable[[], Awaitable[Worker]], settings: PoolSettings) -> None:
+    def __init__(
+        self, start: Callable[[], Awaitable[Worker]], settings: PoolSettings, restarts: Counter[str] | None = None
+    ) -> None:
         self.times = Times()
+        self.restarts: Counter[str] = Counter() if restarts is None else restarts
         self._start = start
         self._settings = settings
         self._count = 0  # workers that live or are being started
@@ -154,10 +160,15 @@ class Pool:
         """What the workers do; those found dead at rest are replaced if they are to be kept warm."""
         for member in [member for member in self._idle if member.worker.lost]:
             self._idle.remove(member)
-            self._discard(member)
+            self._bury(member)
         self.warm()
-        idle = len(self._idle)
-        return Usage(self._count - self._starting - idle, idle, self._starting, self._count_waiting())
+        return self.seen()
+
+    def seen(self) -> Usage:
+        """What the workers do, as it is: nothing is started or ended, and those found dead count as neither."""
+        lost = sum(bool(member.worker.lost) for member in self._idle)
+        busy = self._count - self._starting - len(self._idle)
+        return Usage(busy, len(self._idle) - lost, self._starting, self._count_waiting())
 
     def resize(self, least: int, workers: int) -> None:
         """Other bounds from now on; a worker too many ends when it is free."""
@@ -263,7 +274,7 @@ class Pool:
             member = self._idle.pop()
             if not member.worker.lost:
                 return member
-            self._discard(member)
+            self._bury(member)
         return None
 
     async def _wait(self, queue: deque[_Waiter]) -> _Member:
@@ -282,7 +293,7 @@ class Pool:
 
     def _take_back(self, member: _Member) -> None:
         if 0 < self._settings.max_calls <= member.calls:
-            self._replace(member)
+            self._replace(member, CALLS)
         elif self._settings.max_growth_bytes and member.calls >= member.next_weighing:
             member.next_weighing = member.calls + CALLS_BETWEEN_WEIGHINGS
             self._spawn(self._weigh(member))
@@ -294,7 +305,7 @@ class Pool:
         if self._is_too_large:
             self._discard(member)
         elif member.worker.lost:
-            self._replace(member)
+            self._replace(member, LOST)
         elif waiter := _next(self._waiting):
             if isinstance(waiter, Call):
                 self._depart(member, self._train(member, waiter))
@@ -357,6 +368,8 @@ class Pool:
     def _depart(self, member: _Member, calls: list[Call]) -> None:
         member.departed = perf_counter()
         member.asked = [call.asked for call in calls]
+        for call in calls:
+            call.sent = member.departed
         self._riding.append(member)
         try:
             member.worker.run(calls, member)
@@ -379,7 +392,7 @@ class Pool:
         self._quick_calls = self._quick_calls + count if is_quick else 0
         member.calls += count
         if train.is_spoiled:
-            self._replace(member)
+            self._replace(member, LOST)
         else:
             self._take_back(member)
 
@@ -453,7 +466,13 @@ class Pool:
             else:
                 waiter.set_exception(error)
 
-    def _replace(self, member: _Member) -> None:
+    def _bury(self, member: _Member) -> None:
+        """Let go of a worker that died at rest."""
+        self.restarts[LOST] += 1
+        self._discard(member)
+
+    def _replace(self, member: _Member, why: str) -> None:
+        self.restarts[why] += 1
         self._discard(member)
         if (not self._closed or self._waiting or self._waiting_patiently) and self._count < self._room:
             self._grow()
@@ -471,7 +490,7 @@ class Pool:
         member.ready_bytes = member.ready_bytes or weight
         if weight - member.ready_bytes > self._settings.max_growth_bytes:
             log.info("a worker grew by %.0f MiB and is replaced", (weight - member.ready_bytes) / 2**20)
-            self._replace(member)
+            self._replace(member, GROWTH)
         else:
             self._give(member)
 

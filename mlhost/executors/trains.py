@@ -18,7 +18,7 @@ HARMLESS = (CodeFailed, Invalid, WorkerLost)  # after any other error a worker i
 class Call:
     """A function of the runtime, what it is passed, and what it comes to."""
 
-    __slots__ = ("args", "asked", "console", "function", "reply")
+    __slots__ = ("args", "asked", "console", "function", "reply", "sent")
 
     def __init__(self, function: Callable[..., Any], *args: Any) -> None:
         self.function = function
@@ -26,6 +26,7 @@ class Call:
         self.reply: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self.console = ""  # what it printed, once it is answered
         self.asked = perf_counter()
+        self.sent = 0.0  # to the worker that ran it, by the same clock
 
     @property
     def is_small(self) -> bool:

@@ -11,7 +11,7 @@ import functools
 import logging
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from datetime import UTC, datetime
 from time import monotonic
 from typing import Annotated, Any, TypeVar, get_args
@@ -21,10 +21,12 @@ import msgspec
 from aiohttp import BodyPartReader, web
 from aiohttp.http_exceptions import HttpProcessingError
 from msgspec import Meta
+from multidict import MultiDictProxy
 
 from mlhost.errors import Invalid
 from mlhost.http.keys import HOST
 from mlhost.params import jsontext
+from mlhost.runtime.parcels import Parcel
 
 log = logging.getLogger(__name__)
 
@@ -32,6 +34,7 @@ Wire = TypeVar("Wire", bound=msgspec.Struct)
 Read = TypeVar("Read")
 
 PIECE_BYTES = 1 << 18  # of a file that are passed on at once
+SMALL_BYTES = 1 << 20  # of a body that is held in memory
 MAX_TEXT_BYTES = 1 << 20  # of a text in a form
 SLOWEST_BYTES_PER_SECOND = 10_000  # that a sender may keep up, after the first `server.body_seconds`
 
@@ -70,6 +73,40 @@ async def body(request: web.Request, most: int | None = None) -> bytes:
         with _faults_in_words():
             return await request.read()
     return await _received(request, request.content.readany, most)
+
+
+async def posted(request: web.Request) -> MultiDictProxy[str | bytes | bytearray | web.FileField]:
+    """The fields of a form, whichever way it is sent; none if the body is no form."""
+    settings = request.app[HOST].config.server
+    seconds = settings.body_seconds + (request.content_length or 0) / SLOWEST_BYTES_PER_SECOND
+    try:
+        with _faults_in_words():
+            async with asyncio.timeout(seconds):
+                return await request.post()
+    except TimeoutError:
+        raise web.HTTPRequestTimeout from None
+    except LookupError:
+        raise Invalid("The body is in a character set that this server does not know.") from None
+
+
+@asynccontextmanager
+async def whole(request: web.Request) -> AsyncIterator[bytes | Parcel]:
+    """The whole body as `body` gives it; a large one in a parcel, an unnamed file of the folder for work."""
+    if request.content.is_eof():
+        yield await body(request)
+        return
+    with ExitStack() as stack:
+        held, large = bytearray(), None
+        async for piece in _pieces(request, request.content.readany):
+            held += piece
+            if len(held) > SMALL_BYTES:
+                large = large or stack.enter_context(Parcel(request.app[HOST].folder.work, small=False))
+                await asyncio.to_thread(large.write, held)
+                held = bytearray()
+        if large is not None:
+            await asyncio.to_thread(large.write, held)
+            await asyncio.to_thread(large.flush)
+        yield bytes(held) if large is None else large
 
 
 async def read(request: web.Request, kind: type[Wire], most: int | None = None) -> Wire:
