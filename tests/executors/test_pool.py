@@ -400,6 +400,11 @@ async def test_a_pool_that_cannot_fill_itself_can_be_closed(make_pool: Callable[
 # --- trains
 
 
+@pytest.fixture(autouse=True)
+def _quick_is_quick_on_a_busy_machine_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mlhost.executors.pool.QUICK_SECONDS", 10)
+
+
 class Callers:
     """Calls of one pool of one worker or more, as they are made."""
 
