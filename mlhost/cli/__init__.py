@@ -10,6 +10,7 @@ from mlhost.cli import (
     backups,
     batches,
     codegen,
+    completion,
     logins,
     serve,
     services,
@@ -50,6 +51,8 @@ for command in (
     upkeep.examine,
     upkeep.show_audit,
     settings.config,
+    settings.init,
+    completion.completion,
     codegen.generate,
 ):
     main.add_command(command)
