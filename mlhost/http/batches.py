@@ -47,7 +47,9 @@ async def get(request: web.Request) -> web.StreamResponse:
     """How far a batch is, and its results: all once it has ended, those there are if partial ones are asked for."""
     batches, (name, version, execution_id) = request.app[HOST].batches, request.match_info.values()
     partial = query.boolean(query.given(request, "showPartialResults", "showPartialResult"))
-    without = query.boolean(query.given(request, "withoutResults"))  # an addition to the original: there may be a million
+    without = query.boolean(
+        query.given(request, "withoutResults")
+    )  # an addition to the original: there may be a million
     progress = await batches.progress(request[WHO], name, version, execution_id)
     if (partial or progress.has_ended) and not without:
         return await _stream(request, progress, batches.results(request[WHO], name, version, execution_id))
