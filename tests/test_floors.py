@@ -18,7 +18,7 @@ FLOORS = [
     {"runtime", "openapi", "codegen", "compat"},
     {"executors", "inprocess", "client"},
     {"scoring", "store"},
-    {"auth"},
+    {"auth", "backups"},
     {"sessions"},
     {"snapshots", "engines"},
     {"services"},

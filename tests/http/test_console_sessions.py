@@ -175,7 +175,7 @@ async def test_a_block_and_the_workspace_become_a_service(browser: Browser, caro
     assert "factor" in (await browser.get(shown)).text
     alone = fields | {"version": "", "code": "y = x"}
     other = (await send(browser, address, "publish", 303, script=False, **alone)).location
-    assert "Snapshot" not in (await browser.get(other)).text
+    assert not (await browser.get(other)).named("h2", id="workspace")
     assert len(await carol("GET", "/snapshots")) == 1
     for service in await carol("GET", f"/services/{name}"):
         await carol("DELETE", f"/services/{name}/{service['version']}")
