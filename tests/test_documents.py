@@ -75,7 +75,7 @@ def test_no_block_goes_unread() -> None:
     kinds = Counter(kind for name, kind in found.elements() if name not in OF_ITS_OWN)
     assert kinds["python"] >= 28
     assert kinds["text"] >= 31
-    assert kinds["bash"] >= 18
+    assert kinds["bash"] >= 25
 
 
 def test_every_link_within_the_documents_leads_somewhere() -> None:
