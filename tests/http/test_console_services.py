@@ -16,6 +16,7 @@ from sklearn.linear_model import LinearRegression
 
 from mlhost import realtime
 from mlhost.audit import lines
+from mlhost.auth.principal import Principal, Role
 from mlhost.host import Host
 from mlhost.http.console import trying
 from mlhost.http.console.examples import examples
@@ -205,7 +206,7 @@ async def test_nothing_that_users_wrote_becomes_markup(carol: Api, browser: Brow
 
 
 async def test_code_and_what_it_starts_with_are_shown_to_its_publisher_and_owners_alone(
-    carol: Api, browser: Browser, ritas: Browser, url: str, name: str
+    carol: Api, browser: Browser, ritas: Browser, host: Host, url: str, name: str
 ) -> None:
     session = await carol.session()
     await carol.execute(session, "secret_weights = [1, 2, 3]\nopen('notes.txt', 'w').write('x' * 1500)")
@@ -219,6 +220,8 @@ async def test_code_and_what_it_starts_with_are_shown_to_its_publisher_and_owner
         page = await ritas.get(path)
         assert "secret" not in page.text
         assert "Owners, see the code" in page.text or "Owners see the code" in page.text
+    rita = Principal("rita", Role.READER)
+    assert await host.contents.manifest(rita, await host.services.get(rita, name, "1")) is None
     async with Browser.open(url) as owner:
         await owner.sign_in("admin")
         assert "secret_weights" in (await owner.get(address)).text
