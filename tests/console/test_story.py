@@ -60,7 +60,7 @@ async def test_from_a_cell_to_a_service_a_batch_and_its_end(open_tab: Open, look
     await form.get_by_label("Name").fill(name)
     await form.get_by_label("Version").fill("1.0")
     await form.get_by_label("Code of each call").fill(
-        "import time\ntime.sleep(0.05)\ny = float(model.predict([[x]])[0])"
+        "import time\ntime.sleep(0.05)\ny = round(float(model.predict([[x]])[0]), 6)"
     )
     await form.get_by_label("Inputs").fill("x")
     await form.get_by_label("Outputs").fill("y: numeric")
@@ -77,7 +77,7 @@ async def test_from_a_cell_to_a_service_a_batch_and_its_end(open_tab: Open, look
 
     await page.get_by_text("Start a batch").click()
     await page.get_by_label("Records").fill("x\n" + "\n".join(map(str, range(60))))
-    await page.get_by_label("At once").fill("2")
+    await page.get_by_role("spinbutton", name="At once").fill("2")
     await look(page, "service-batch-form")
     await page.get_by_role("button", name="Start", exact=True).click()
     await page.wait_for_url(f"**/console/batches/{name}/1.0/*")
@@ -218,6 +218,9 @@ async def test_all_of_it_fits_a_phone_in_the_dark(open_tab: Open, look: Look, ca
     ):
         await page.goto(path)
         await look(page, picture)
+
+
+async def test_what_owners_have_fits_a_phone_too(open_tab: Open, look: Look) -> None:
     owner = await open_tab("admin", **PHONE)
     for path, picture in (
         ("/console/users", "users-phone"),
