@@ -44,6 +44,7 @@ PERMISSIONS: dict[tuple[str, str], Permission] = {
     ("GET", "/docs"): ANYONE,  # as the documents it shows are
     ("GET", "/static/{path}"): ANYONE,  # scripts and styles, the same for everybody
     ("GET", "/status"): ANY_ROLE,
+    ("GET", "/backup"): ADMINISTER,
     ("GET", "/metrics"): ANY_ROLE,
     ("GET", "/metrics/history"): ANY_ROLE,
     ("POST", "/login"): ANYONE,
@@ -172,8 +173,8 @@ PERMISSIONS: dict[tuple[str, str], Permission] = {
 
 
 CONSUMPTION = "/api/"  # all that a personal token for one service opens
-# Shut to personal tokens: one must not make another, nor a login to outlive it.
-FOR_PEOPLE = ("/tokens", "/users", "/console/tokens", "/console/users")
+# Shut to personal tokens: one must not make another, nor a login to outlive it, nor get at the key that tokens come of.
+FOR_PEOPLE = ("/tokens", "/users", "/console/tokens", "/console/users", "/backup")
 
 
 def check_complete(app: web.Application) -> None:

@@ -30,6 +30,7 @@ Route = tuple[str, str]
 # The status each gets: none (a user without a role), Reader, Contributor whose thing it is, another one, Owner.
 TABLE: dict[Route, tuple[int, int, int, int, int]] = {
     ("GET", "/status"): (403, 200, 200, 200, 200),
+    ("GET", "/backup"): (403, 403, 403, 403, 200),
     ("GET", "/metrics"): (403, 200, 200, 200, 200),
     ("GET", "/metrics/history"): (403, 200, 200, 200, 200),
     ("POST", "/oauth/introspect"): (403, 400, 400, 400, 400),
@@ -325,7 +326,7 @@ async def test_a_personal_token_opens_no_more_than_its_scope_and_its_owner_s_rol
         given[kind] = await status(callers[4], route, await things.filled(route[1]), token)
         await things.tidy(callers[1], callers[4])
     _, reader, _, other, owner = TABLE[route]
-    if route[1].removeprefix("/console").startswith(("/tokens", "/users")):
+    if route[1].removeprefix("/console").startswith(("/tokens", "/users", "/backup")):
         reader = other = owner = 403
     assert given == {"admin all": owner, "admin publish": other, "admin consume:one": 403, "rita publish": reader}
 
