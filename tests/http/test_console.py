@@ -5,6 +5,7 @@ import re
 from collections.abc import AsyncIterator
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
@@ -136,7 +137,7 @@ async def test_signing_in_leads_to_no_other_server(browser: Browser, elsewhere: 
 
 async def test_another_site_cannot_sign_a_browser_in(browser: Browser) -> None:
     await browser.get("/console/sign-in")
-    fields = {"form": "guessed", "next": "/console", "username": "carol", "password": PASSWORD}
+    fields: dict[str, Any] = {"form": "guessed", "next": "/console", "username": "carol", "password": PASSWORD}
     await browser.post("/console/sign-in", 403, **fields)
     page = await browser.get("/console/sign-in")
     fields |= page.fields
@@ -224,6 +225,16 @@ async def test_a_fault_of_ours_is_told_in_a_page_by_its_number_alone(
     page = await carols.get("/console/services", 500)
     assert "inside story" not in page.text
     assert re.search(r"[0-9a-f]{32}", page.text)
+
+
+async def test_pages_that_go_well_are_not_told_in_the_log_each_few_seconds(
+    carols: Browser, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "mlhost.access")
+    await carols.get("/console")
+    await carols.get("/console/no/such", 404)
+    told = [each.getMessage() for each in caplog.records if each.name == "mlhost.access"]
+    assert told == ["GET - 404"]
 
 
 async def test_browsers_find_the_console_at_the_root_and_programs_nothing(browser: Browser, anonymous: Api) -> None:

@@ -98,7 +98,7 @@ def _form(request: web.Request, leads_to: str, name: str = "", refused: MlhostEr
         has_provider=request.app[HOST].openid is not None,
     )
     if isinstance(refused, Throttled):
-        answer.headers["Retry-After"] = str(refused.details["retry_after_seconds"])
+        answer.headers["Retry-After"] = str(refused.details.get("retry_after_seconds", 1))
     answer.set_cookie(FORM, ours, path=CONSOLE, httponly=True, samesite="Strict", secure=request.secure)
     return answer
 
