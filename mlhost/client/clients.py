@@ -15,7 +15,7 @@ from mlhost.client.functions import Published
 from mlhost.client.services import AnyService, AsyncService, Draft, Service, Told, every, found, published
 from mlhost.client.sessions import AsyncSession, Opened, Options, Session
 from mlhost.client.snapshots import Contents, Snapshot, Tell
-from mlhost.client.steps import Awaiting, Blocking, Steps, verb
+from mlhost.client.steps import Awaiting, Blocking, Sink, Steps, verb
 from mlhost.client.transport import Transport, path
 from mlhost.client.values import NamedTypes
 from mlhost.errors import NotFound
@@ -115,6 +115,15 @@ class _Verbs(Generic[AnyService, AnyBatch]):
         return made
 
     @verb
+    def batch(self, batch: str) -> Steps[AnyBatch]:
+        """A batch by its id, whichever service it is of; NotFound if there is none."""
+        for told in (yield from every(self.wire.transport, None)):
+            batches = path("api", told.name, told.version, "batch")
+            if batch in (yield from self.wire.transport.ask("GET", batches)).json():
+                return self._batch(self.wire, (told.name, told.version), batch, told.outputs)
+        raise NotFound(f"There is no batch {batch!r}.")
+
+    @verb
     def sessions(self) -> Steps[list[Opened]]:
         """The open sessions of whoever is signed in."""
         told = (yield from self.wire.transport.ask("GET", "/sessions")).json()
@@ -157,6 +166,15 @@ class _Verbs(Generic[AnyService, AnyBatch]):
         """The state of the server's parts."""
         told: dict[str, Any] = (yield from self.wire.transport.ask("GET", "/status")).json()
         return told
+
+    @verb
+    def backup(self, file: IO[bytes], tell: Tell | None = None) -> Steps[None]:
+        """Write all that the server is to a file, for `mlhost restore`; `tell` hears how many bytes of how many.
+
+        Forbidden unless an Owner asks who signed in with a password: whoever has the file can make any token.
+        """
+        into = Sink(file, tell) if tell else Sink(file)
+        yield from self.wire.transport.ask("GET", "/backup", into=into)
 
     @verb
     def bearer(self) -> Steps[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from base64 import b64decode
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from mlhost.client import batches, values
@@ -66,6 +66,11 @@ class Reply:
     outputs: dict[str, Any]
     console: str
     files: dict[str, bytes | None] = field(repr=False)  # those the service declares; None: not made by this call
+
+    @property
+    def made(self) -> list[str]:
+        """The names of the files that this call made."""
+        return [name for name, content in self.files.items() if content is not None]
 
 
 def found(transport: Transport, name: str, version: str | None) -> Steps[Told]:
@@ -156,6 +161,11 @@ class _Verbs(Generic[AnyBatch]):
         return (yield from self._answered(values, named))
 
     @verb
+    def ask_plainly(self, inputs: Mapping[str, Any]) -> Steps[Reply]:
+        """Call it with inputs as JSON has them; so are the outputs then."""
+        return (yield from self._told_of(inputs))
+
+    @verb
     def batch(self, rows: Any, *, parallel: int = 10, progress: bool = True) -> Steps[Any]:
         """Score many records under one id: a data frame with a column for each input, or an iterable of mappings.
 
@@ -208,12 +218,16 @@ class _Verbs(Generic[AnyBatch]):
     def _answered(self, given: tuple[Any, ...], named: dict[str, Any]) -> Steps[Reply]:
         types = self.told.inputs
         inputs = values.encoded(values.bound(types, self.defaults, given, named), types)
+        reply = yield from self._told_of(inputs)
+        return replace(reply, outputs=values.decoded(reply.outputs, self.told.outputs))
+
+    def _told_of(self, inputs: Mapping[str, Any]) -> Steps[Reply]:
         transport: Transport = self.wire.transport
         told = (yield from transport.ask("POST", self._path(), inputs)).json()
         if not told["success"]:
             raise CodeFailed(told["errorMessage"], console=told["consoleOutput"])
         files = {name: None if text is None else b64decode(text) for name, text in told["outputFiles"].items()}
-        return Reply(values.decoded(told["outputParameters"], self.told.outputs), told["consoleOutput"], files)
+        return Reply(told["outputParameters"], told["consoleOutput"], files)
 
     def __repr__(self) -> str:
         takes, gives = (

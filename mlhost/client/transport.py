@@ -140,7 +140,7 @@ class Transport:
         who = self.credentials
         if not who.password:
             raise Unauthenticated(
-                f"No login for {self.url} is known here: run mlhost login --url {self.url}, set MLHOST_TOKEN,"
+                f"No login for {self.url} is known here: run mlhost login {self.url}, set MLHOST_TOKEN,"
                 " or give connect() a token, or user and password."
             )
         asked = render({"username": who.user, "password": who.password})

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from aiohttp import web
 
 from mlhost.host import Host
 from mlhost.http import (
     assets,
+    backup,
     batches,
     console,
     errors,
@@ -43,6 +46,7 @@ TOLD = (
     sessions.routes,
     snapshots.routes,
     status.routes,
+    backup.routes,
     nodes.routes,
     metrics.routes,
 )
@@ -58,6 +62,7 @@ def create_app(host: Host) -> web.Application:
     )
     app[HOST] = host
     app[TRAFFIC] = Traffic()
+    app[backup.TAKING] = asyncio.Lock()
     app[metrics.EXPOSITION] = Exposition(host)
     origins.guard(app, host.config.server)
     for routes in TABLES:

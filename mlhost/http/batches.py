@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Mapping
 from urllib.parse import quote
 
 from aiohttp import web
@@ -45,13 +45,13 @@ async def list_ids(request: web.Request) -> web.Response:
 @routes.get("/api/{name}/{version}/batch/{executionId}", tells=Operation("getBatch", refuses=(Invalid, NotFound)))
 async def get(request: web.Request) -> web.StreamResponse:
     """How far a batch is, and its results: all once it has ended, those there are if partial ones are asked for."""
-    batches, (name, version, execution_id) = request.app[HOST].batches, request.match_info.values()
+    name, version, execution_id = request.match_info.values()
     partial = query.boolean(query.given(request, "showPartialResults", "showPartialResult"))
     # An addition to the original: there may be a million results.
     without = query.boolean(query.given(request, "withoutResults"))
-    progress = await batches.progress(request[WHO], name, version, execution_id)
+    progress = await request.app[HOST].batches.progress(request[WHO], name, version, execution_id)
     if (partial or progress.has_ended) and not without:
-        return await _stream(request, progress, batches.results(request[WHO], name, version, execution_id))
+        return await tell(request, name, version, execution_id)
     return web.Response(body=_head(progress) + _tail(progress, progress.done), content_type="application/json")
 
 
@@ -84,20 +84,22 @@ async def get_file(request: web.Request) -> web.Response:
 # --- the answer that may be long -----------------------------------------------------------------------------------
 
 
-async def _stream(
-    request: web.Request, progress: Progress, pages: AsyncIterator[Sequence[bytes]]
+async def tell(
+    request: web.Request, name: str, version: str, execution_id: str, headers: Mapping[str, str] | None = None
 ) -> web.StreamResponse:
-    """The answer piece by piece, as results are read from the store.
+    """The answer with all results there are, piece by piece, as they are read from the store.
 
     The count comes after them: while the batch runs it is that of the results the answer holds.
     """
-    response = web.StreamResponse()
+    batches, who = request.app[HOST].batches, request[WHO]
+    progress = await batches.progress(who, name, version, execution_id)
+    response = web.StreamResponse(headers=headers)
     response.content_type = "application/json"
     await response.prepare(request)
     try:
         await response.write(_head(progress))
         sent = 0
-        async for page in pages:
+        async for page in batches.results(who, name, version, execution_id):
             await response.write((b"," if sent else b"") + b",".join(page))
             sent += len(page)
         if progress.has_ended and sent != progress.done:

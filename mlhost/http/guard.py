@@ -43,6 +43,7 @@ PERMISSIONS: dict[tuple[str, str], Permission] = {
     ("GET", "/openapi.json"): ANYONE,
     ("GET", "/static/{path}"): ANYONE,  # scripts and styles, the same for everybody
     ("GET", "/status"): ANY_ROLE,
+    ("GET", "/backup"): ADMINISTER,
     ("GET", "/metrics"): ANY_ROLE,
     ("GET", "/metrics/history"): ANY_ROLE,
     ("POST", "/login"): ANYONE,
@@ -151,11 +152,27 @@ PERMISSIONS: dict[tuple[str, str], Permission] = {
     ("GET", "/console/snapshots/{id}/diff"): ANY_ROLE,
     ("GET", "/console/snapshots/{id}/delete"): ANY_ROLE,
     ("POST", "/console/snapshots/{id}/delete"): ANY_ROLE,
+    ("GET", "/console/batches"): ANY_ROLE,
+    ("POST", "/console/services/{name}/{version}/batch"): ANY_ROLE,
+    ("GET", "/console/batches/{name}/{version}/{executionId}"): ANY_ROLE,
+    ("GET", "/console/batches/{name}/{version}/{executionId}/results.json"): ANY_ROLE,
+    ("GET", "/console/batches/{name}/{version}/{executionId}/{index}/files/{fileName}"): ANY_ROLE,
+    ("POST", "/console/batches/{name}/{version}/{executionId}/delete"): ANY_ROLE,
+    ("GET", "/console/users"): ADMINISTER,
+    ("POST", "/console/users"): ADMINISTER,
+    ("GET", "/console/users/{user}"): ADMINISTER,
+    ("POST", "/console/users/{user}"): ADMINISTER,
+    ("POST", "/console/users/{user}/revoke"): ADMINISTER,
+    ("GET", "/console/tokens"): ANY_ROLE,
+    ("POST", "/console/tokens"): ANY_ROLE,
+    ("POST", "/console/tokens/{tokenId}/revoke"): ANY_ROLE,
+    ("GET", "/console/audit"): ADMINISTER,
 }
 
 
 CONSUMPTION = "/api/"  # all that a personal token for one service opens
-FOR_PEOPLE = ("/tokens", "/users")  # shut to personal tokens: one must not make another, nor a login to outlive it
+# Shut to personal tokens: one must not make another, nor a login to outlive it, nor get at the key that tokens come of.
+FOR_PEOPLE = ("/tokens", "/users", "/console/tokens", "/console/users", "/backup")
 
 
 def check_complete(app: web.Application) -> None:

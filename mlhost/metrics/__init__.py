@@ -41,6 +41,7 @@ class Series:
     p95_ms: list[float | None] = field(default_factory=list)
     p99_ms: list[float | None] = field(default_factory=list)
     queue_ms: list[float | None] = field(default_factory=list)  # what a call waited for a worker, on the average
+    restarts: list[int] = field(default_factory=list)  # workers that died or were replaced, in the whole step
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,8 +151,9 @@ class Metrics:
         self._step = max(step + 1, int(self._clock() // STEP_SECONDS))
         for key, meter in self._meters.items():
             track = self._tracks.get(key)
-            if meter.count != (track.fine.counted.requests if track else 0):
-                track = track or self._tracks.setdefault(key, Track())
+            if track is None and meter.is_used:
+                track = self._tracks[key] = Track()
+            if track is not None and track.is_behind(meter):
                 self._total += track.fine.end(step, Sum.of(meter))
         self._all.fine.end(step, self._total)
         if (coarse_step := step // COARSE_EVERY) != self._step // COARSE_EVERY:
@@ -188,6 +190,7 @@ def _series(sums: dict[int, Sum], step_seconds: int, since_epoch: float) -> Seri
             quantiles.append(_milliseconds(quantile(one.buckets, share)))
         answered = sum(one.buckets)
         series.queue_ms.append(_milliseconds(one.queue_seconds / answered if answered else None))
+        series.restarts.append(one.restarts)
     return series
 
 

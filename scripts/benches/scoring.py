@@ -187,7 +187,10 @@ def installed_peers(cpus: set[int], stack: ExitStack) -> Iterator[Contender]:
             + ["--host", "127.0.0.1", "--port", "PORT"],
             every,
         ),
-        ("MLServer", ["mlserver/bin/python", str(script / "mlserver_start.py"), "PORT"], every, forms.open_inference),
+        *(
+            (name, ["mlserver/bin/python", str(script / "mlserver_start.py"), "PORT", workers], every, forms.open_inference)
+            for name, workers in (("MLServer", "1"), ("MLServer, no worker", "0"))
+        ),
         (
             "MLflow",
             ["mlflow/bin/python", str(script / "mlflow_start.py"), "PORT", "svc"],
@@ -199,7 +202,7 @@ def installed_peers(cpus: set[int], stack: ExitStack) -> Iterator[Contender]:
         if program.exists():
             yield stack.enter_context(peer(name, [str(program), *command[1:]], works, cpus, *form))
         else:
-            print(f"{name} skipped: not installed (scripts/bench peers {name.lower()})")
+            print(f"{name} skipped: not installed (scripts/bench peers {command[0].partition('/')[0]})")
 
 
 # --- the tables ----------------------------------------------------------------------------------------------------

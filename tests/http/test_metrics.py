@@ -7,7 +7,7 @@ import signal
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, thread_time
 from typing import Any
 
 import aiohttp
@@ -397,9 +397,9 @@ async def test_a_scrape_of_a_thousand_called_services_leaves_the_event_loop_free
     longest = 0.0
     scraping = asyncio.ensure_future(Exposition(crowded).text(""))
     while not scraping.done():
-        before = perf_counter()
+        before = thread_time()  # of the processor: other programs may be at work here
         await asyncio.sleep(0)
-        longest = max(longest, perf_counter() - before)
+        longest = max(longest, thread_time() - before)
     text, _ = await scraping
     assert text.count(b"mlhost_request_seconds_sum{") == 1000
     assert longest < 0.1

@@ -12,6 +12,7 @@ from aiohttp import web
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from mlhost import __version__
+from mlhost.batches.ledger import Batch
 from mlhost.http.browser import CONSOLE
 from mlhost.http.guard import PERMISSIONS, may
 from mlhost.http.keys import WHO, WORD
@@ -85,6 +86,7 @@ def _environment() -> Environment:
         "duration": duration,
         "segment": segment,
         "service_path": service_path,
+        "batch_path": batch_path,
     }
     return environment
 
@@ -94,9 +96,19 @@ def service_path(service: Service) -> str:
     return f"{CONSOLE}/services/{segment(service.name)}/{segment(service.version)}"
 
 
+def batch_path(batch: Batch) -> str:
+    """The address of a batch's page."""
+    return f"{CONSOLE}/batches/{segment(batch.name)}/{segment(batch.version)}/{batch.execution_id}"
+
+
 def segment(name: str) -> str:
     """A name as one segment of an address."""
     return quote(name, safe="")
+
+
+def short(text: str, most: int) -> str:
+    """A text, or its beginning."""
+    return text if len(text) <= most else f"{text[:most]}…"
 
 
 def moment(seconds: float) -> str:

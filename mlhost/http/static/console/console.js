@@ -77,7 +77,9 @@
     if (!area || !file) return;
     event.preventDefault();
     area.classList.remove("dropping");
-    area.value = JSON.stringify(shaped[area.dataset.drop](rowsOf(await file.text())));
+    const text = await file.text();
+    const shape = shaped[area.dataset.drop];  // none: the text as it is
+    area.value = shape ? JSON.stringify(shape(rowsOf(text))) : text;
   });
 
   // --- charts -----------------------------------------------------------------------------------------------------
