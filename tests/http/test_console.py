@@ -58,6 +58,15 @@ async def test_the_cookies_are_for_the_console_and_no_script(carols: Browser) ->
     assert not carols.cookies("/services")
 
 
+async def test_behind_a_proxy_that_speaks_tls_the_cookies_are_for_tls_alone(browser: Browser) -> None:
+    page = await browser.get("/console/sign-in")
+    fields = page.fields | {"username": "carol", "password": PASSWORD}
+    says = {"Sec-Fetch-Site": "same-origin", "X-Forwarded-Proto": "https"}
+    await browser.post("/console/sign-in", 303, headers=says, **fields)
+    kept = {cookie.key: cookie["secure"] for cookie in browser.http.cookie_jar}
+    assert kept["mlhost_console"] and kept["mlhost_console_renewal"]
+
+
 async def test_the_api_takes_no_cookie(carols: Browser, url: str) -> None:
     sent = {name: cookie.value for name, cookie in carols.cookies("/console").items()}
     async with aiohttp.ClientSession(url, cookies=sent) as http:

@@ -99,7 +99,7 @@ def _form(request: web.Request, leads_to: str, name: str = "", refused: MlhostEr
     )
     if isinstance(refused, Throttled):
         answer.headers["Retry-After"] = str(refused.details.get("retry_after_seconds", 1))
-    answer.set_cookie(FORM, ours, path=CONSOLE, httponly=True, samesite="Strict", secure=request.secure)
+    answer.set_cookie(FORM, ours, path=CONSOLE, httponly=True, samesite="Strict", secure=browser.is_over_tls(request))
     return answer
 
 
