@@ -16,6 +16,8 @@ import os
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from mlhost.executors.wire import LENGTH, NotAFrame
 
@@ -27,18 +29,22 @@ TRAIN, BEGUN, LEFT, ENDED, KEPT, TARGET, SENT_AT = range(
 )  # the words of the head, eight bytes each, written in one go
 
 
-def make() -> int:
+@contextmanager
+def made() -> Iterator[int]:
     """A descriptor of the memory for one worker, which nobody can make smaller."""
     if sys.platform != "linux":
         with tempfile.TemporaryFile() as file:
-            descriptor = os.dup(file.fileno())
-        os.ftruncate(descriptor, BYTES)
-        return descriptor
+            file.truncate(BYTES)
+            yield file.fileno()
+        return
     descriptor = os.memfd_create("mlhost", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-    os.ftruncate(descriptor, BYTES)
-    # Were it smaller, touching it would be the end of the host.
-    fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
-    return descriptor
+    try:
+        os.ftruncate(descriptor, BYTES)
+        # Were it smaller, touching it would be the end of the host.
+        fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
 class Board:

@@ -100,25 +100,28 @@ class ProcessWorker(CallingWorker):
     async def start(self, template: Template) -> None:
         """Have the template fork the process and connect to it."""
         self._inlet = Inlet(self.console)
-        shared = board.make()
         try:
             self._template = template
-            self._board = Board(shared)
-            ours, theirs = socket.socketpair()
-            with theirs:
-                await self._channel.connect(ours)
-                mark = new_mark()
-                spec = {"folder": str(self._folder), "limits": self._settings.limits(), "mark": mark}
-                forked = await template.fork(spec, (theirs.fileno(), self._inlet.writer, shared), self._on_exit)
-            self._number = forked.number
-            self._meter = Meter(self._settings.cpu_seconds, forked, mark)
-            self._first_look_seconds = self._meter.first_look_seconds
+            with board.made() as shared:
+                self._board = Board(shared)
+                await self._fork(template, shared)
         except BaseException:
             self._on_exit("it never started")
             raise
         finally:
-            os.close(shared)
             os.close(self._inlet.writer)
+
+    async def _fork(self, template: Template, shared: int) -> None:
+        assert self._inlet is not None
+        ours, theirs = socket.socketpair()
+        with theirs:
+            await self._channel.connect(ours)
+            mark = new_mark()
+            spec = {"folder": str(self._folder), "limits": self._settings.limits(), "mark": mark}
+            forked = await template.fork(spec, (theirs.fileno(), self._inlet.writer, shared), self._on_exit)
+        self._number = forked.number
+        self._meter = Meter(self._settings.cpu_seconds, forked, mark)
+        self._first_look_seconds = self._meter.first_look_seconds
 
     async def close(self, *, force: bool = False) -> None:
         """End the process, wait for its end and remove its folder."""

@@ -4,6 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from mlhost.reference import api, settings
+from mlhost.reference import api, commands, settings
 
-PAGES: Mapping[str, Callable[[], str]] = {"settings.md": settings.page, "api.md": api.page}
+PAGES: Mapping[str, Callable[[], str]] = {"settings.md": settings.page, "api.md": api.page, "cli.md": commands.page}
