@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from mlhost.errors import CodeFailed, Invalid, MlhostError, Unavailable, WorkerLost
 from mlhost.executors import Worker, parcels
 from mlhost.executors.pool import Pool
+from mlhost.executors.together import Together
 from mlhost.inprocess import InProcess
 from mlhost.params import jsontext
 from mlhost.runtime import program
@@ -31,6 +32,7 @@ class Ready:
     pool: Pool
     edition: str = ""  # stands for what it runs: another one after a patch of its code or snapshot
     compiled: InProcess | None = None  # answers what it can in place of a worker
+    together: Together | None = None  # answers those who wait for one, if there is no compiled model
 
 
 async def score(ready: Ready, body: bytes | Parcel) -> bytes:
@@ -41,12 +43,9 @@ async def score(ready: Ready, body: bytes | Parcel) -> bytes:
     Code that fails or takes too long is an answer with `success` false. Invalid if the body does not fit the inputs,
     Busy when too many wait, Unavailable if the worker died of the call (another one takes its place).
     """
-    if (
-        ready.compiled is not None
-        and isinstance(body, bytes)
-        and (answer := await ready.compiled.score(body)) is not None
-    ):
-        return answer
+    quicker = ready.compiled or ready.together
+    if quicker is not None and isinstance(body, bytes) and (quick := await quicker.score(body)) is not None:
+        return quick
     async with ready.pool.lease() as worker:
         try:
             return await score_on(worker, body)

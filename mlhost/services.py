@@ -25,6 +25,7 @@ from mlhost.executors import Worker, parcels
 from mlhost.executors.placements import Placements
 from mlhost.executors.pool import Pool, PoolSettings
 from mlhost.executors.reserve import Reserve
+from mlhost.executors.together import Together
 from mlhost.inprocess import InProcess
 from mlhost.params.signature import Signature
 from mlhost.runtime import realtime
@@ -431,7 +432,9 @@ class Services:
 
     def _make_ready(self, service: Service, pool: PoolSettings | None = None) -> Ready:
         start = functools.partial(self._start_another, service)
-        return Ready(service.name, service.version, Pool(start, pool or self._pools), edition(service))
+        engine, workers = service.definition.engine, Pool(start, pool or self._pools)
+        together = Together(workers) if engine is not None and engine.joins else None
+        return Ready(service.name, service.version, workers, edition(service), together=together)
 
     def _withdraw(self, ready: Ready | None) -> None:
         if ready is not None:
