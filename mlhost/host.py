@@ -26,6 +26,7 @@ from mlhost.auth.users import Users
 from mlhost.batches import Batches, BatchLimits
 from mlhost.batches.ledger import Ledger
 from mlhost.config import Config, Placement
+from mlhost.contents import Contents
 from mlhost.errors import Invalid, MlhostError
 from mlhost.executors import Executor, interpreter
 from mlhost.executors.canary import Canary
@@ -36,9 +37,11 @@ from mlhost.executors.pool import PoolSettings
 from mlhost.executors.process import ProcessExecutor
 from mlhost.executors.refusals import Refusals
 from mlhost.executors.reserve import Reserve
+from mlhost.metrics import Gauges, Metrics
 from mlhost.places import ADMIN, PASSWORD_FILE
 from mlhost.pools import Pools
-from mlhost.services import Services
+from mlhost.runtime.workspace import process_bytes
+from mlhost.services import ServiceLimits, Services
 from mlhost.sessions import SessionLimits, Sessions
 from mlhost.snapshots import Snapshots
 from mlhost.store import Store
@@ -70,10 +73,12 @@ class Host:
     sessions: Sessions
     snapshots: Snapshots
     services: Services
+    contents: Contents
     pools: Pools
     batches: Batches
     attempts: Attempts
     audit: Audit
+    metrics: Metrics
 
 
 @asynccontextmanager
@@ -113,15 +118,9 @@ async def open_host(config: Config, folder: DataFolder, passwords: Passwords | N
         stack.push_async_callback(sessions.close_all)
         sessions.watch()
         snapshots = Snapshots(store, blobs, sessions)
-        services = Services(
-            store,
-            blobs,
-            reserve,
-            placements,
-            snapshots,
-            _pool_settings(config),
-            score_seconds=config.limits.score_seconds,
-        )
+        metrics = Metrics()
+        stack.push_async_callback(metrics.close)
+        services = Services(store, blobs, reserve, placements, snapshots, metrics, _service_limits(config))
         stack.push_async_callback(services.close)
         reserve.take_from(services.end_resting)
         await services.load()
@@ -130,6 +129,7 @@ async def open_host(config: Config, folder: DataFolder, passwords: Passwords | N
         batches = Batches(Ledger(store, blobs), services, _batch_limits(config))
         stack.push_async_callback(batches.close)
         await batches.resume()
+        metrics.watch(Gauges(sessions.count, reserve.count, batches.count, process_bytes))
         yield Host(
             config,
             folder,
@@ -146,10 +146,12 @@ async def open_host(config: Config, folder: DataFolder, passwords: Passwords | N
             sessions,
             snapshots,
             services,
+            Contents(store, blobs),
             pools,
             batches,
             Attempts(),
             audit,
+            metrics,
         )
 
 
@@ -309,9 +311,10 @@ def _session_limits(config: Config) -> SessionLimits:
     return SessionLimits(limits.max, limits.max_per_user, limits.idle_seconds, config.limits.execute_seconds)
 
 
-def _pool_settings(config: Config) -> PoolSettings:
+def _service_limits(config: Config) -> ServiceLimits:
     pool = config.pool
-    return PoolSettings(pool.workers, pool.queue, pool.retire_seconds, pool.max_calls, pool.max_growth_bytes)
+    settings = PoolSettings(pool.workers, pool.queue, pool.retire_seconds, pool.max_calls, pool.max_growth_bytes)
+    return ServiceLimits(settings, config.limits.score_seconds)
 
 
 def _batch_limits(config: Config) -> BatchLimits:

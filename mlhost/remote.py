@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import socket
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime
@@ -16,14 +14,40 @@ import click
 from mlhost.auth.principal import Role
 from mlhost.auth.roles import Standing
 from mlhost.auth.users import User, role_of, title_of
-from mlhost.client import connect
-from mlhost.errors import MlhostError, NotFound, Unavailable
-from mlhost.http.personal import DEFAULT_DAYS
-from mlhost.places import DEFAULT_URL, Logins, Saved
-
-MAX_HOST_LENGTH = 60  # characters of this machine's name that go into a token's
+from mlhost.errors import (
+    Busy,
+    CodeFailed,
+    Forbidden,
+    MlhostError,
+    Throttled,
+    Unauthenticated,
+    Unavailable,
+    WorkerLost,
+)
+from mlhost.places import DEFAULT_URL
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+# Exit codes of commands; `mlhost.cli.exits` says what they mean.
+REFUSED, FAILED, NOT_ALLOWED, NO_ANSWER, INTERRUPTED = 1, 3, 4, 5, 130
+EXITS: dict[type[MlhostError], int] = {
+    CodeFailed: FAILED,
+    WorkerLost: FAILED,
+    Unauthenticated: NOT_ALLOWED,
+    Forbidden: NOT_ALLOWED,
+    Unavailable: NO_ANSWER,
+    Busy: NO_ANSWER,
+    Throttled: NO_ANSWER,
+}
+
+
+class Refused(click.ClickException):
+    """What ends a command: one line on stderr, and an exit code."""
+
+    def __init__(self, message: str, exit_code: int = REFUSED) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code  # type: ignore[misc]  # click reads it of the instance
 
 
 class Remote:
@@ -34,11 +58,12 @@ class Remote:
         self.token = ""  # the access token of the login
 
     async def ask(self, method: str, path: str, body: Any = None) -> Any:
-        """The answer to a request as plain data; ClickException with the server's words if it refuses."""
+        """The answer to a request as plain data; Refused with the server's words if it refuses."""
         async with self._http.request(method, path, json=body) as response:
             answer = await response.json(content_type=None)
             if response.status >= 400:
-                raise click.ClickException(answer["message"] if isinstance(answer, dict) else response.reason or "")
+                words = answer["message"] if isinstance(answer, dict) else response.reason or ""
+                raise Refused(words, NOT_ALLOWED if response.status in (401, 403) else REFUSED)
             return answer
 
 
@@ -57,7 +82,7 @@ async def signed_in(url: str, user: str, password: str) -> AsyncIterator[Remote]
                 async with http.delete("/login/refreshToken", params={"refreshToken": pair["refresh_token"]}):
                     pass
     except (aiohttp.ClientError, ValueError) as fault:
-        raise click.ClickException(f"{url} does not answer as mlhost does: {fault}") from fault
+        raise Refused(f"{url} does not answer as mlhost does: {fault}", NO_ANSWER) from fault
 
 
 class Register(Protocol):
@@ -129,107 +154,10 @@ def login_options(command: Command) -> Command:
     )(command)
 
 
-# --- logins that are kept ------------------------------------------------------------------------------------------
-
-
-@click.command()
-@click.option("--days", default=DEFAULT_DAYS, show_default=True, help="Days it is good for, 366 at most.")
-@login_options
-def login(days: int, url: str, user: str, password: str) -> None:
-    """Save a login, which mlhost.client.connect() finds from then on.
-
-    What is saved is a personal access token, in a file only you can read: not the password. A server with a certificate
-    of its own making is trusted with MLHOST_CA, the certificate's file.
-    """
-    name = f"login on {socket.gethostname()[:MAX_HOST_LENGTH]}, {datetime.now(UTC):%Y-%m-%d %H:%M:%S.%f}"
-    with errors_in_words(), connect(url, user=user, password=password) as server:
-        secret = server.create_token(name, "all", days=days)
-        logins = Logins.here()
-        old = logins.find(server.url)
-        logins.save(Saved(server.url, user, secret))
-        if old is not None:
-            server.revoke_token(old.token)
-    click.echo(f"You are logged in to {server.url} as {user} for {days} days; mlhost logout ends it.")
-
-
-@click.command()
-@click.option("--url", envvar="MLHOST_URL", help="Address of the server; where you logged in last if not given.")
-def logout(url: str | None) -> None:
-    """End a saved login."""
-    with errors_in_words():
-        logins = Logins.here()
-        saved = logins.find(url)
-        if saved is None:
-            raise NotFound(f"No login is saved{f' for {url}' if url else ''}.")
-        logins.forget(saved.url)
-        try:
-            with connect(saved.url, token=saved.token) as server:
-                server.revoke_token(saved.token)
-        except Unavailable as fault:
-            raise Unavailable(
-                f"The login is forgotten here, but the server could not be told: {fault.message}"
-                " Its token ends by itself, or with mlhost token revoke."
-            ) from fault
-    click.echo(f"You are logged out of {saved.url}.")
-
-
 @contextmanager
 def errors_in_words() -> Iterator[None]:
-    """Have the command say what went wrong, and end with status 1."""
+    """Have the command say what went wrong, and end with the status that says of which kind it is."""
     try:
         yield
     except MlhostError as fault:
-        raise click.ClickException(fault.message) from fault
-
-
-# --- personal access tokens ----------------------------------------------------------------------------------------
-
-
-@click.group()
-def token() -> None:
-    """Personal access tokens, for scripts and CI, on a running server."""
-
-
-@token.command("create")
-@click.argument("name")
-@click.option("--scope", required=True, help="all, publish, consume:NAME or consume:NAME/VERSION.")
-@click.option("--days", default=DEFAULT_DAYS, show_default=True, help="Days it is good for, 366 at most.")
-@login_options
-def create(name: str, scope: str, days: int, url: str, user: str, password: str) -> None:
-    """Make a token and print it; it is not shown again."""
-    wanted = {"name": name, "scope": scope, "expiresInDays": days}
-    click.echo(_ask(url, user, password, "POST", "/tokens", wanted)["token"])
-
-
-@token.command("list")
-@login_options
-def list_all(url: str, user: str, password: str) -> None:
-    """List your tokens: id, name, scope, end."""
-    for each in _ask(url, user, password, "GET", "/tokens"):
-        click.echo("\t".join([each["id"], each["name"], each["scope"], each["expirationTime"]]))
-
-
-@token.command("revoke")
-@click.argument("name")
-@login_options
-def revoke(name: str, url: str, user: str, password: str) -> None:
-    """End a token, by its name or id."""
-
-    async def work() -> None:
-        async with signed_in(url, user, password) as remote:
-            for each in await remote.ask("GET", "/tokens"):
-                if name in (each["id"], each["name"]):
-                    await remote.ask("DELETE", f"/tokens/{each['id']}")
-                    return
-            raise click.ClickException(f"You have no personal access token {name!r}.")
-
-    asyncio.run(work())
-    click.echo(f"{name} was revoked.")
-
-
-def _ask(url: str, user: str, password: str, method: str, path: str, body: Any = None) -> Any:
-    async def work() -> Any:
-        async with signed_in(url, user, password) as remote:
-            return await remote.ask(method, path, body)
-
-    return asyncio.run(work())
+        raise Refused(fault.message, EXITS.get(type(fault), REFUSED)) from fault

@@ -6,17 +6,20 @@ the store. A compiled model is asked first, in this process.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from time import perf_counter
 
 from mlhost.errors import CodeFailed, Invalid, MlhostError, Unavailable, WorkerLost
 from mlhost.executors import Worker, parcels
 from mlhost.executors.pool import Pool
 from mlhost.executors.together import Together
 from mlhost.inprocess import InProcess
+from mlhost.metrics.tally import CODE_FAILED, TIMED_OUT, Meter, Tally
 from mlhost.params import jsontext
 from mlhost.runtime import program
 from mlhost.runtime.parcels import Parcel
 
+UNSUCCESSFUL = b'{"success":false'  # how an answer begins that says that the code failed
 NO_CONSOLE = b'""}'  # how every answer of `program.score` ends: an empty consoleOutput
 FAILED = (
     b'{"success":false,"errorMessage":%b,"changedFiles":[],"outputFiles":{},"outputParameters":{},"consoleOutput":""}'
@@ -33,6 +36,7 @@ class Ready:
     edition: str = ""  # stands for what it runs: another one after a patch of its code or snapshot
     compiled: InProcess | None = None  # answers what it can in place of a worker
     together: Together | None = None  # answers those who wait for one, if there is no compiled model
+    meter: Meter = field(default_factory=Meter)
 
 
 async def score(ready: Ready, body: bytes | Parcel) -> bytes:
@@ -43,31 +47,49 @@ async def score(ready: Ready, body: bytes | Parcel) -> bytes:
     Code that fails or takes too long is an answer with `success` false. Invalid if the body does not fit the inputs,
     Busy when too many wait, Unavailable if the worker died of the call (another one takes its place).
     """
-    quicker = ready.compiled or ready.together
-    if quicker is not None and isinstance(body, bytes) and (quick := await quicker.score(body)) is not None:
-        return quick
-    async with ready.pool.lease() as worker:
-        try:
-            return await score_on(worker, body)
-        except WorkerLost as lost:
-            raise Unavailable(f"The service's worker was lost during this call: {lost}.") from lost
+    asked, meter = perf_counter(), ready.meter
+    try:
+        if isinstance(body, bytes):
+            if ready.compiled is not None and (answer := await ready.compiled.score(body)) is not None:
+                meter.compiled.answer(perf_counter() - asked)
+                return answer
+            if ready.together is not None and (answer := await ready.together.score(body)) is not None:
+                meter.calls.answer(perf_counter() - asked)
+                return answer
+        async with ready.pool.lease() as worker:
+            meter.queue.add(perf_counter() - asked)
+            return await score_on(worker, body, meter.calls, asked)
+    except WorkerLost as lost:
+        meter.calls.refuse(lost)
+        raise Unavailable(f"The service's worker was lost during this call: {lost}.") from lost
+    except Exception as fault:
+        meter.calls.refuse(fault)
+        raise
 
 
-async def score_on(worker: Worker, body: bytes | Parcel) -> bytes:
-    """One call on a worker the caller has leased; Invalid as in `score`, WorkerLost if it died of the call."""
+async def score_on(worker: Worker, body: bytes | Parcel, tally: Tally, since: float) -> bytes:
+    """One call on a worker the caller has leased; Invalid as in `score`, WorkerLost if it died of the call.
+
+    An answer is counted, with the time `since` then (perf_counter); what is raised is for the caller to count.
+    """
     worker.console.clear()  # a thread of an earlier call may have gone on printing
+    failure = ""
     try:
         if isinstance(body, bytes):
             answer = await worker.call(program.score, body)
         else:
             answer = await parcels.open_in(worker.call, parcels.pieces(body), program.score_parcel)
-    except CodeFailed as failure:
-        answer = failed(failure.message)
+        if answer.startswith(UNSUCCESSFUL):
+            failure = CODE_FAILED
+    except CodeFailed as fault:
+        answer = failed(fault.message)
+        failure = TIMED_OUT if fault.details.get("is_stopped") else CODE_FAILED
     except (Invalid, WorkerLost):  # the caller's mistake, and the worker is as good as before; or it is gone
         raise
     except MlhostError:  # the code broke what answers are made with: the next call gets another worker
         await worker.close(force=True)
         raise
+    tally.answer(perf_counter() - since, failure)
     console = worker.console.take()
     if console:
         return answer.removesuffix(NO_CONSOLE) + jsontext.render(console) + b"}"

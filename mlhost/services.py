@@ -27,6 +27,7 @@ from mlhost.executors.pool import Pool, PoolSettings
 from mlhost.executors.reserve import Reserve
 from mlhost.executors.together import Together
 from mlhost.inprocess import InProcess
+from mlhost.metrics import Metrics
 from mlhost.params.signature import Signature
 from mlhost.runtime import realtime
 from mlhost.runtime.freeze import thaw
@@ -100,6 +101,10 @@ class Service:
         is_own = self.published_by == who.name and who.role >= Role.CONTRIBUTOR
         return is_own or who.role >= Role.OWNER
 
+    def is_open_to(self, who: Principal) -> bool:
+        """Whether somebody may see its code, and what it holds: its publisher and Owners."""
+        return self.published_by == who.name or who.role >= Role.OWNER
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Draft:
@@ -118,6 +123,14 @@ class Draft:
     model: SealedBlob | None = None  # of a realtime version; see `Services.receive`
 
 
+@dataclass(frozen=True, slots=True)
+class ServiceLimits:
+    """The settings of section `pool`, and `limits.score_seconds`."""
+
+    pool: PoolSettings
+    score_seconds: float
+
+
 class Services:
     """The published versions of one server, and the table of those that can be called."""
 
@@ -128,17 +141,16 @@ class Services:
         reserve: Reserve,
         placements: Placements,
         snapshots: Snapshots,
-        pools: PoolSettings,
-        *,
-        score_seconds: float,
+        metrics: Metrics,
+        limits: ServiceLimits,
     ) -> None:
         self._store = store
         self._blobs = blobs
         self._reserve = reserve
         self._placements = placements
         self._snapshots = snapshots
-        self._pools = pools
-        self._score_seconds = score_seconds
+        self._metrics = metrics
+        self._limits = limits
         self._engines = Engines(store, blobs)
         self._ready: dict[tuple[str, str], Ready] = {}
         self._closing: set[asyncio.Task[None]] = set()
@@ -234,6 +246,7 @@ class Services:
                 await db.execute("delete from services where name = ? and version = ?", (name, version))
                 await self._blobs.sweep(db)
             self._withdraw(self._ready.pop((name, version), None))
+            self._metrics.forget(name, version)
 
     async def list(self, who: Principal, name: str | None = None) -> list[Service]:
         """All versions, or those of one name, oldest first."""
@@ -245,12 +258,28 @@ class Services:
         """One version, or NotFound; its code only for its publisher and Owners."""
         return _as_seen_by(who, await self._get(name, version))
 
+    def count(self) -> tuple[int, int]:
+        """How many names and versions there are."""
+        return len({name for name, _ in self._ready}), len(self._ready)
+
     def ready(self, name: str, version: str) -> Ready:
         """A version as it can be called, or NotFound."""
         try:
             return self._ready[name, version]
         except KeyError:
             raise _unknown(name, version) from None
+
+    def called(self, name: str, version: str) -> Ready:
+        """A version somebody calls, or NotFound, which is counted: it has no meter to be counted in."""
+        try:
+            return self.ready(name, version)
+        except NotFound:
+            self._metrics.unknown += 1
+            raise
+
+    def all_ready(self) -> tuple[Ready, ...]:
+        """All versions as they can be called."""
+        return tuple(self._ready.values())
 
     @asynccontextmanager
     async def editing(self, who: Principal, name: str, version: str) -> AsyncIterator[Service]:
@@ -388,7 +417,7 @@ class Services:
             raise Unavailable(f"{service.name} {service.version} does not start any more: {fault.message}") from fault
 
     async def _start_worker(self, service: Service) -> Worker:
-        worker = await self._open_worker(service, self._score_seconds, "limits.score_seconds")
+        worker = await self._open_worker(service, self._limits.score_seconds, "limits.score_seconds")
         try:
             await worker.call(prepare, _spec(service.definition))
         except BaseException:
@@ -432,9 +461,10 @@ class Services:
 
     def _make_ready(self, service: Service, pool: PoolSettings | None = None) -> Ready:
         start = functools.partial(self._start_another, service)
-        engine, workers = service.definition.engine, Pool(start, pool or self._pools)
-        together = Together(workers) if engine is not None and engine.joins else None
-        return Ready(service.name, service.version, workers, edition(service), together=together)
+        meter, engine = self._metrics.meter(service.name, service.version), service.definition.engine
+        workers = Pool(start, pool or self._limits.pool, meter.restarts)
+        together = Together(workers, meter.queue.add) if engine is not None and engine.joins else None
+        return Ready(service.name, service.version, workers, edition(service), together=together, meter=meter)
 
     def _withdraw(self, ready: Ready | None) -> None:
         if ready is not None:
@@ -488,7 +518,7 @@ def _tried_on(service: Service, python: str) -> Service:
 
 
 def _as_seen_by(who: Principal, service: Service) -> Service:
-    if service.published_by == who.name or who.role >= Role.OWNER:
+    if service.is_open_to(who):
         return service
     return replace(service, definition=replace(service.definition, code=None, init_code=None))
 

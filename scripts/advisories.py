@@ -9,13 +9,16 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
-from importlib.metadata import PackageNotFoundError, requires
+from importlib.metadata import PackageNotFoundError, metadata, requires
 from typing import Any
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-EXTRAS = ("", "ml")  # what people install; `test` is for those who change mlhost
+
+def offered() -> tuple[str, ...]:
+    """The extras that people install; `test` is for those who change mlhost."""
+    return ("", *(extra for extra in metadata("mlhost").get_all("Provides-Extra", ()) if extra != "test"))
 
 
 def required(name: str, extras: tuple[str, ...] = ("",), seen: frozenset[str] = frozenset()) -> frozenset[str]:
@@ -53,7 +56,7 @@ def told(packages: list[dict[str, Any]], needed: frozenset[str]) -> Iterator[tup
 def main() -> int:
     """The exit status."""
     text = sys.stdin.read()
-    lines = list(told(json.loads(text)["dependencies"] if text.strip() else [], required("mlhost", EXTRAS)))
+    lines = list(told(json.loads(text)["dependencies"] if text.strip() else [], required("mlhost", offered())))
     for line, _ in lines:
         print(line)
     return int(any(fails for _, fails in lines))

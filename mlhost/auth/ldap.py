@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -25,7 +24,7 @@ from ldap3.utils.conv import escape_filter_chars
 from ldap3.utils.dn import parse_dn
 
 from mlhost.auth.passwords import MAX_BYTES
-from mlhost.auth.peers import context, is_this_machine
+from mlhost.auth.peers import context, is_this_machine, secret
 from mlhost.auth.signin import Entry
 from mlhost.auth.threads import Threads
 from mlhost.config import Ldap
@@ -297,16 +296,7 @@ def _query_password(settings: Ldap) -> bytes:
         raise Invalid("ldap.query_user and ldap.query_password_file go together.", field="ldap.query_user")
     if not settings.query_user:
         return b""
-    path = Path(settings.query_password_file)
-    try:
-        password = path.read_bytes().rstrip(b"\r\n")
-    except OSError as fault:
-        raise Invalid(
-            f"ldap.query_password_file: {path} cannot be read: {fault.strerror}", field="ldap.query_password_file"
-        ) from None
-    if not password:
-        raise Invalid(f"ldap.query_password_file: {path} holds no password.", field="ldap.query_password_file")
-    return password
+    return secret("ldap.query_password_file", settings.query_password_file).encode()
 
 
 def _check_filter(key: str, text: str) -> None:

@@ -12,7 +12,6 @@ import json
 from base64 import b64encode, urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable, Mapping
 from hashlib import sha256, sha384, sha512
-from pathlib import Path
 from time import time
 from typing import Any
 from urllib.parse import quote_plus, urlencode
@@ -23,6 +22,7 @@ from joserfc.errors import JoseError
 from joserfc.jws import JWSRegistry
 
 from mlhost.auth.known import Known
+from mlhost.auth.peers import secret
 from mlhost.auth.principal import Principal
 from mlhost.auth.published import Json, Published, check_address
 from mlhost.auth.signin import Doors
@@ -277,13 +277,4 @@ def _check(settings: Oidc) -> None:
 def _client_secret(settings: Oidc) -> str:
     if not settings.client_secret_file:
         return ""
-    path = Path(settings.client_secret_file)
-    try:
-        secret = path.read_text("utf-8").rstrip("\r\n")
-    except (OSError, ValueError) as fault:
-        raise Invalid(
-            f"oidc.client_secret_file: {path} cannot be read: {fault}", field="oidc.client_secret_file"
-        ) from None
-    if not secret:
-        raise Invalid(f"oidc.client_secret_file: {path} holds no secret.", field="oidc.client_secret_file")
-    return secret
+    return secret("oidc.client_secret_file", settings.client_secret_file)

@@ -12,6 +12,7 @@ import logging
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from time import perf_counter
 from typing import TypeVar
 
 from mlhost import services as versions
@@ -106,14 +107,17 @@ class Run:
     async def _score(self, service: Service, edition: str, text: bytes) -> bytes:
         """What the record comes to; whatever its code does is an answer."""
         lost = ""
+        tally = self._ready(service, edition).meter.records
         for _ in range(TRIES):
             async with self._lease(service, edition) as worker:
                 self.state = "InProgress"
                 try:
-                    return await score_on(worker, text)
+                    return await score_on(worker, text, tally, perf_counter())
                 except WorkerLost as loss:
+                    tally.refuse(loss)
                     lost = loss.message
                 except MlhostError as fault:
+                    tally.refuse(fault)
                     return failed(fault.message)
         return failed(f"The service's worker was lost during this call, {TRIES} times: {lost}.")
 

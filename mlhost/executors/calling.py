@@ -137,7 +137,7 @@ class CallingWorker(ABC):
             raise
         except MlhostError:
             if self._stop_reason and not self.lost:
-                raise CodeFailed(f"Stopped {self._stop_reason}.") from None
+                raise CodeFailed(f"Stopped {self._stop_reason}.", is_stopped=True) from None
             raise
         finally:
             self._pending = None
@@ -146,7 +146,7 @@ class CallingWorker(ABC):
             if self._inlet is not None:
                 self._inlet.read()
         if self._stop_reason:
-            raise CodeFailed(f"Stopped {self._stop_reason}.")
+            raise CodeFailed(f"Stopped {self._stop_reason}.", is_stopped=True)
         return result
 
     async def _drain(self, number: int, reply: asyncio.Future[Any]) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 RETRY_AFTER_SECONDS = 1  # what a caller is told who finds the queue full
 PATIENCE_SECONDS = 1.0  # before another try, when a worker to be kept warm did not start; doubled up to a minute
 LONGEST_PATIENCE_SECONDS = 60.0
+# Why a worker was replaced: it died, or pool.max_calls and pool.max_growth_bytes had it go.
+LOST, CALLS, GROWTH = "lost", "max_calls", "max_growth"
 CALLS_BETWEEN_WEIGHINGS = 100  # asking a worker for its size costs about as much as an empty call
 
 
@@ -103,10 +105,14 @@ class Pool:
 
     Once `warm` was called, `settings.least` of them are started ahead of need and never retired.
     No more than `settings.workers` are held by patient callers at once; patient callers wait as long as it takes.
+    Workers that died or are replaced are counted in `restarts`, by why.
     """
 
-    def __init__(self, start: Callable[[], Awaitable[Worker]], settings: PoolSettings) -> None:
+    def __init__(
+        self, start: Callable[[], Awaitable[Worker]], settings: PoolSettings, restarts: Counter[str] | None = None
+    ) -> None:
         self.times = Times()
+        self.restarts: Counter[str] = Counter() if restarts is None else restarts
         self._start = start
         self._settings = settings
         self._count = 0  # workers that live or are being started
@@ -132,10 +138,15 @@ class Pool:
         """What the workers do; those found dead at rest are replaced if they are to be kept warm."""
         for member in [member for member in self._idle if member.worker.lost]:
             self._idle.remove(member)
-            self._discard(member)
+            self._bury(member)
         self.warm()
-        idle = len(self._idle)
-        return Usage(self._count - self._starting - idle, idle, self._starting, self._count_waiting())
+        return self.seen()
+
+    def seen(self) -> Usage:
+        """What the workers do, as it is: nothing is started or ended, and those found dead count as neither."""
+        lost = sum(bool(member.worker.lost) for member in self._idle)
+        busy = self._count - self._starting - len(self._idle)
+        return Usage(busy, len(self._idle) - lost, self._starting, self._count_waiting())
 
     def resize(self, least: int, workers: int) -> None:
         """Other bounds from now on; a worker too many ends when it is free."""
@@ -222,7 +233,7 @@ class Pool:
             member = self._idle.pop()
             if not member.worker.lost:
                 return member
-            self._discard(member)
+            self._bury(member)
         return None
 
     async def _wait(self, queue: deque[asyncio.Future[_Member]]) -> _Member:
@@ -242,7 +253,7 @@ class Pool:
     def _take_back(self, member: _Member) -> None:
         member.calls += 1
         if member.calls == self._settings.max_calls:
-            self._replace(member)
+            self._replace(member, CALLS)
         elif self._settings.max_growth_bytes and member.calls % CALLS_BETWEEN_WEIGHINGS == 1:
             self._spawn(self._weigh(member))
         else:
@@ -253,7 +264,7 @@ class Pool:
         if self._is_too_large:
             self._discard(member)
         elif member.worker.lost:
-            self._replace(member)
+            self._replace(member, LOST)
         elif waiter := _next(self._waiting):
             waiter.set_result(member)
         elif self._may_hold_patiently and (waiter := _next(self._waiting_patiently)):
@@ -315,7 +326,13 @@ class Pool:
         while waiter := _next(self._waiting) or _next(self._waiting_patiently):
             waiter.set_exception(error)
 
-    def _replace(self, member: _Member) -> None:
+    def _bury(self, member: _Member) -> None:
+        """Let go of a worker that died at rest."""
+        self.restarts[LOST] += 1
+        self._discard(member)
+
+    def _replace(self, member: _Member, why: str) -> None:
+        self.restarts[why] += 1
         self._discard(member)
         if (not self._closed or self._waiting or self._waiting_patiently) and self._count < self._room:
             self._grow()
@@ -333,7 +350,7 @@ class Pool:
         member.ready_bytes = member.ready_bytes or weight
         if weight - member.ready_bytes > self._settings.max_growth_bytes:
             log.info("a worker grew by %.0f MiB and is replaced", (weight - member.ready_bytes) / 2**20)
-            self._replace(member)
+            self._replace(member, GROWTH)
         else:
             self._give(member)
 

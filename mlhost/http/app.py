@@ -1,15 +1,21 @@
-"""The application: every route, behind the three middlewares each request passes."""
+"""The application: every route, behind the four middlewares each request passes."""
 
 from __future__ import annotations
+
+import asyncio
 
 from aiohttp import web
 
 from mlhost.host import Host
 from mlhost.http import (
+    assets,
+    backup,
     batches,
+    console,
     errors,
     guard,
     login,
+    metrics,
     nodes,
     oauth,
     oidc,
@@ -25,6 +31,7 @@ from mlhost.http import (
     users,
 )
 from mlhost.http import documents as about
+from mlhost.http.exposition import Exposition
 from mlhost.http.keys import HOST, TRAFFIC, Traffic
 
 # The tables whose routes the documents tell, in the order they tell them.
@@ -39,26 +46,29 @@ TOLD = (
     sessions.routes,
     snapshots.routes,
     status.routes,
+    backup.routes,
     nodes.routes,
+    metrics.routes,
 )
+# All of the API. Routes are tried in order, and the first is the hot path; those of pages come after these.
+TABLES = (scoring.routes, about.routes, *TOLD, batches.routes, oauth.routes, oidc.routes)
 
 
 def create_app(host: Host) -> web.Application:
     """The HTTP face of a host; its life is not the host's: open and close that around it."""
     app = web.Application(
-        middlewares=[errors.middleware, origins.middleware, guard.middleware],
+        middlewares=[errors.middleware, origins.middleware, console.middleware, guard.middleware],
         client_max_size=host.config.server.max_body_bytes,
     )
     app[HOST] = host
     app[TRAFFIC] = Traffic()
+    app[backup.TAKING] = asyncio.Lock()
+    app[metrics.EXPOSITION] = Exposition(host)
     origins.guard(app, host.config.server)
-    app.add_routes(scoring.routes)  # first: routes are tried in order, and this one is the hot path
-    app.add_routes(about.routes)
-    for routes in TOLD:
+    for routes in TABLES:
         app.add_routes(routes)
-    app.add_routes(batches.routes)
-    app.add_routes(oauth.routes)
-    app.add_routes(oidc.routes)
+    app.add_routes(assets.routes)
+    console.add_to(app)
     app[about.DOCUMENTS] = documents()
     guard.check_complete(app)
     return app

@@ -21,6 +21,7 @@ import msgspec
 from aiohttp import BodyPartReader, web
 from aiohttp.http_exceptions import HttpProcessingError
 from msgspec import Meta
+from multidict import MultiDictProxy
 
 from mlhost.errors import Invalid
 from mlhost.http.keys import HOST
@@ -72,6 +73,20 @@ async def body(request: web.Request, most: int | None = None) -> bytes:
         with _faults_in_words():
             return await request.read()
     return await _received(request, request.content.readany, most)
+
+
+async def posted(request: web.Request) -> MultiDictProxy[str | bytes | bytearray | web.FileField]:
+    """The fields of a form, whichever way it is sent; none if the body is no form."""
+    settings = request.app[HOST].config.server
+    seconds = settings.body_seconds + (request.content_length or 0) / SLOWEST_BYTES_PER_SECOND
+    try:
+        with _faults_in_words():
+            async with asyncio.timeout(seconds):
+                return await request.post()
+    except TimeoutError:
+        raise web.HTTPRequestTimeout from None
+    except LookupError:
+        raise Invalid("The body is in a character set that this server does not know.") from None
 
 
 @asynccontextmanager

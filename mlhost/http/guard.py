@@ -14,6 +14,7 @@ from mlhost.auth.personal import PREFIX
 from mlhost.auth.principal import Principal, Role, Scope
 from mlhost.errors import Forbidden, Unauthenticated
 from mlhost.host import Host
+from mlhost.http import browser
 from mlhost.http.errors import Handler
 from mlhost.http.keys import HOST, WHO
 from mlhost.http.trail import SCORING
@@ -35,11 +36,16 @@ ANYONE, ANY_ROLE, PUBLISH, ADMINISTER = Permission
 RUN_CODE = PUBLISH
 
 PERMISSIONS: dict[tuple[str, str], Permission] = {
+    ("GET", "/"): ANYONE,  # leads browsers to the console
     ("GET", "/livez"): ANYONE,
     ("GET", "/readyz"): ANYONE,
     ("GET", "/swagger.json"): ANYONE,  # generators come without a token, and there is nothing in it but the API
     ("GET", "/openapi.json"): ANYONE,
+    ("GET", "/static/{path}"): ANYONE,  # scripts and styles, the same for everybody
     ("GET", "/status"): ANY_ROLE,
+    ("GET", "/backup"): ADMINISTER,
+    ("GET", "/metrics"): ANY_ROLE,
+    ("GET", "/metrics/history"): ANY_ROLE,
     ("POST", "/login"): ANYONE,
     ("POST", "/login/refreshToken"): ANYONE,
     ("DELETE", "/login/refreshToken"): ANYONE,
@@ -109,11 +115,64 @@ PERMISSIONS: dict[tuple[str, str], Permission] = {
     ("DELETE", "/api/{name}/{version}/batch/{executionId}"): ANY_ROLE,
     ("GET", "/api/{name}/{version}/batch/{executionId}/{index}/files"): ANY_ROLE,
     ("GET", "/api/{name}/{version}/batch/{executionId}/{index}/files/{fileName}"): ANY_ROLE,
+    ("GET", "/console/sign-in"): ANYONE,
+    ("POST", "/console/sign-in"): ANYONE,
+    ("POST", "/console/sign-out"): ANYONE,
+    ("GET", "/console/"): ANYONE,  # leads to the one without the slash
+    ("GET", "/console"): ANY_ROLE,
+    ("GET", "/console/calls.json"): ANY_ROLE,
+    ("GET", "/console/latency.json"): ANY_ROLE,
+    ("GET", "/console/services"): ANY_ROLE,
+    ("GET", "/console/services/{name}"): ANY_ROLE,
+    ("GET", "/console/services/{name}/{version}"): ANY_ROLE,
+    ("POST", "/console/services/{name}/{version}/try"): ANY_ROLE,
+    ("GET", "/console/services/{name}/{version}/pool"): ANY_ROLE,
+    ("GET", "/console/services/{name}/{version}/latency.json"): ANY_ROLE,
+    ("GET", "/console/services/{name}/{version}/swagger.json"): ANY_ROLE,
+    ("GET", "/console/services/{name}/{version}/diff"): ANY_ROLE,
+    ("GET", "/console/services/{name}/{version}/delete"): PUBLISH,
+    ("POST", "/console/services/{name}/{version}/delete"): PUBLISH,
+    ("GET", "/console/sessions"): ANY_ROLE,
+    ("POST", "/console/sessions"): RUN_CODE,
+    ("GET", "/console/sessions/{id}"): RUN_CODE,
+    ("POST", "/console/sessions/{id}/run"): RUN_CODE,
+    ("POST", "/console/sessions/{id}/cancel"): RUN_CODE,
+    ("GET", "/console/sessions/{id}/console"): RUN_CODE,
+    ("GET", "/console/sessions/{id}/inside"): RUN_CODE,
+    ("POST", "/console/sessions/{id}/objects/{objectName}/delete"): RUN_CODE,
+    ("POST", "/console/sessions/{id}/files"): RUN_CODE,
+    ("GET", "/console/sessions/{id}/files/{fileName}"): RUN_CODE,
+    ("POST", "/console/sessions/{id}/files/{fileName}/delete"): RUN_CODE,
+    ("POST", "/console/sessions/{id}/snapshot"): RUN_CODE,
+    ("POST", "/console/sessions/{id}/publish"): PUBLISH,
+    ("POST", "/console/sessions/{id}/close"): ANY_ROLE,
+    ("GET", "/console/snapshots"): ANY_ROLE,
+    ("GET", "/console/snapshots/{id}"): ANY_ROLE,
+    ("GET", "/console/snapshots/{id}/content"): ANY_ROLE,
+    ("GET", "/console/snapshots/{id}/diff"): ANY_ROLE,
+    ("GET", "/console/snapshots/{id}/delete"): ANY_ROLE,
+    ("POST", "/console/snapshots/{id}/delete"): ANY_ROLE,
+    ("GET", "/console/batches"): ANY_ROLE,
+    ("POST", "/console/services/{name}/{version}/batch"): ANY_ROLE,
+    ("GET", "/console/batches/{name}/{version}/{executionId}"): ANY_ROLE,
+    ("GET", "/console/batches/{name}/{version}/{executionId}/results.json"): ANY_ROLE,
+    ("GET", "/console/batches/{name}/{version}/{executionId}/{index}/files/{fileName}"): ANY_ROLE,
+    ("POST", "/console/batches/{name}/{version}/{executionId}/delete"): ANY_ROLE,
+    ("GET", "/console/users"): ADMINISTER,
+    ("POST", "/console/users"): ADMINISTER,
+    ("GET", "/console/users/{user}"): ADMINISTER,
+    ("POST", "/console/users/{user}"): ADMINISTER,
+    ("POST", "/console/users/{user}/revoke"): ADMINISTER,
+    ("GET", "/console/tokens"): ANY_ROLE,
+    ("POST", "/console/tokens"): ANY_ROLE,
+    ("POST", "/console/tokens/{tokenId}/revoke"): ANY_ROLE,
+    ("GET", "/console/audit"): ADMINISTER,
 }
 
 
 CONSUMPTION = "/api/"  # all that a personal token for one service opens
-FOR_PEOPLE = ("/tokens", "/users")  # shut to personal tokens: one must not make another, nor a login to outlive it
+# Shut to personal tokens: one must not make another, nor a login to outlive it, nor get at the key that tokens come of.
+FOR_PEOPLE = ("/tokens", "/users", "/console/tokens", "/console/users", "/backup")
 
 
 def check_complete(app: web.Application) -> None:
@@ -140,12 +199,20 @@ async def middleware(request: web.Request, handler: Handler) -> web.StreamRespon
     return await handler(request)
 
 
+def may(who: Principal, method: str, route: str) -> bool:
+    """Whether a role is let in by a route, as `middleware` would have it: what a page offers."""
+    least = PERMISSIONS[method, route].value
+    return least is None or who.role >= least
+
+
 def may_score(who: Principal, name: str, version: str) -> bool:
     """Whether a service may be consumed by somebody, as `middleware` would have it."""
     return who.role >= PERMISSIONS[SCORING].value and (who.scope is None or who.scope.covers(name, version))
 
 
 async def _who(request: web.Request) -> Principal:
+    if "Authorization" not in request.headers and browser.is_at_home(request.path):
+        return await browser.who(request)
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not token:
         raise Unauthenticated("Log in with POST /login and send the header Authorization: Bearer <access_token>.")

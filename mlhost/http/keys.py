@@ -7,6 +7,7 @@ import asyncio
 from aiohttp import web
 
 from mlhost.auth.principal import Principal
+from mlhost.auth.tokens import TokenPair
 from mlhost.host import Host
 
 
@@ -45,4 +46,6 @@ HOST: web.AppKey[Host] = web.AppKey("host", Host)
 TRAFFIC: web.AppKey[Traffic] = web.AppKey("traffic", Traffic)
 WHO: web.RequestKey[Principal] = web.RequestKey("who", Principal)
 CLAIMED: web.RequestKey[str] = web.RequestKey("claimed", str)  # the name somebody signs in with, true or not
+RENEWED: web.RequestKey[TokenPair] = web.RequestKey("renewed", TokenPair)  # for a browser to keep
+WORD: web.RequestKey[str] = web.RequestKey("word", str)  # that the pages of a browser's login know
 REQUEST_ID: web.RequestKey[str] = web.RequestKey("request_id", str)

@@ -7,7 +7,6 @@ it, so that nobody can have a browser end what another one began, and the server
 from __future__ import annotations
 
 import hmac
-import re
 from dataclasses import dataclass
 from secrets import token_urlsafe
 from time import time
@@ -18,21 +17,19 @@ from aiohttp import web
 
 from mlhost.auth.oidc import OpenId
 from mlhost.errors import Invalid, NotFound, Throttled, Unauthenticated, Unavailable
+from mlhost.http import browser
+from mlhost.http.browser import CONSOLE, path_here
 from mlhost.http.errors import STATUS
 from mlhost.http.keys import CLAIMED, HOST
 from mlhost.http.pages import message, onward
+from mlhost.http.routes import Routes
 
-routes = web.RouteTableDef()
+routes = Routes("OAuth 2 and OpenID Connect")
 
 PATH = "/login/oidc"
 CALLBACK = f"{PATH}/callback"
 COOKIE = "mlhost_login"
 BEGUN_SECONDS = 600  # in which a user must have signed in
-CONSOLE = "/console"
-CONSOLE_COOKIE = "mlhost_console"
-MAX_NEXT_LENGTH = 1024  # characters
-# A path of this server: not //elsewhere, nor what browsers take for it.
-_NEXT = re.compile(r"/(?![/\\])[!-~]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +43,7 @@ class Begun:
     @classmethod
     def now(cls, leads_to: str) -> Self:
         """A new one; Invalid if it would lead to another server."""
-        if len(leads_to) > MAX_NEXT_LENGTH or "\\" in leads_to or not _NEXT.fullmatch(leads_to):
-            raise Invalid("next: a path on this server, such as /console", field="next")
-        return cls(token_urlsafe(), int(time()), leads_to)
+        return cls(token_urlsafe(), int(time()), path_here(leads_to))
 
     @classmethod
     def of(cls, cookie: str) -> Self:
@@ -71,7 +66,7 @@ class Begun:
         return hmac.digest(self.secret.encode(), text.encode(), "sha256").hex()
 
 
-@routes.get(PATH, allow_head=False)
+@routes.get(PATH)
 async def begin(request: web.Request) -> web.Response:
     """Send the browser to the provider."""
     openid = _openid(request)
@@ -91,7 +86,7 @@ async def begin(request: web.Request) -> web.Response:
     return answer
 
 
-@routes.get(CALLBACK, allow_head=False)
+@routes.get(CALLBACK)
 async def end(request: web.Request) -> web.Response:
     """Let the user who comes back from the provider in."""
     openid = _openid(request)
@@ -120,15 +115,7 @@ async def _signed_in(request: web.Request, openid: OpenId) -> web.Response:
     request[CLAIMED] = who.name
     pair = await request.app[HOST].tokens.issue(who)
     answer = onward(f"You are signed in as {who.name}.", begun.next)
-    answer.set_cookie(
-        CONSOLE_COOKIE,
-        pair.access,
-        max_age=pair.expires_in,
-        path=CONSOLE,
-        httponly=True,
-        samesite="Strict",
-        secure=_is_secure(request, openid),
-    )
+    browser.keep(answer, request, pair, secure=_is_secure(request, openid))
     return answer
 
 

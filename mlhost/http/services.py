@@ -211,7 +211,11 @@ async def delete(request: web.Request) -> web.Response:
 )
 async def swagger(request: web.Request) -> web.Response:
     """The version's own Swagger document, indented: clients print it as it comes."""
-    service = await request.app[HOST].services.get(request[WHO], **request.match_info)
+    return described(await request.app[HOST].services.get(request[WHO], **request.match_info))
+
+
+def described(service: Service) -> web.Response:
+    """A version as its Swagger document."""
     definition = service.definition
     document = service_document(
         service.name,

@@ -50,8 +50,11 @@ def resident_bytes(workspace: Workspace) -> int:
     """Memory of this process that is in use now, in bytes; 0 if it is not the workspace's own, or the system does not
     tell (Linux does).
     """
-    if not workspace.is_alone:
-        return 0
+    return process_bytes() if workspace.is_alone else 0
+
+
+def process_bytes() -> int:
+    """Memory of this process that is in use now, in bytes; 0 if the system does not tell."""
     try:
         pages = Path("/proc/self/statm").read_text().split()[1]
     except OSError:

@@ -31,7 +31,10 @@ REFUSAL = {"message": "why", "link": "", "exceptionType": "", "code": 401, "fiel
 ALONE = {("GET", "/swagger.json"), ("GET", "/openapi.json")}  # told by no document: they are the documents
 # Told by their RFCs and by the metadata: they take forms and refuse in a shape of their own.
 OAUTH = {route for route in PERMISSIONS if "oauth" in route[1]}
-FOR_BROWSERS = {("GET", "/login/oidc"), ("GET", "/login/oidc/callback")}  # nothing that a program calls
+# Nothing that a program calls.
+FOR_BROWSERS = {
+    route for route in PERMISSIONS if route[1] == "/" or route[1].startswith(("/console", "/static", "/login/oidc"))
+}
 
 
 # --- valid and complete
@@ -195,6 +198,10 @@ DELIBERATE = {
     "adds operation livez": "for whoever watches the process",
     "adds operation readyz": "for whoever sends it traffic",
     "adds definition Health": "what these two answer",
+    "adds operation getMetrics": "for Prometheus",
+    "adds operation getMetricsHistory": "for charts",
+    "adds definition MetricsHistory": "what it answers",
+    "adds operation getBackup": "a copy of a running server",
     "adds operation listUsers": "users of a running server",
     "adds operation createUser": "users of a running server",
     "adds operation updateUser": "users of a running server",

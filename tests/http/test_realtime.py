@@ -364,8 +364,13 @@ async def test_plain_calls_of_a_compiled_model_ask_no_worker(
     def never(*_: object, **__: object) -> None:
         raise AssertionError("a worker was asked")
 
-    monkeypatch.setattr(host.services.ready(both, "1").pool, "lease", never)
+    ready = host.services.ready(both, "1")
+    monkeypatch.setattr(ready.pool, "lease", never)
+    before = ready.meter.compiled.count, ready.meter.calls.count
     assert await predicted(admin, f"{both}/1") == {"outputData": {"Prediction": [0, 1]}}
+    assert (ready.meter.compiled.count, ready.meter.calls.count) == (before[0] + 1, before[1])
+    told = f'mlhost_requests_total{{engine="onnx",service="{both}",version="1"}} {before[0] + 1}.0\n'
+    assert told in (await admin("GET", "/metrics")).decode()
 
 
 async def test_the_reason_for_workers_is_told_and_a_patch_decides_again(admin: Api, host: Host, name: str) -> None:
@@ -391,7 +396,7 @@ async def test_an_onnx_file_is_run_in_the_server_as_well(admin: Api, host: Host,
     assert ready.compiled is not None
     body = json.dumps({"inputData": ROWS}).encode()
     async with ready.pool.lease() as worker:
-        told = json.loads(await score_on(worker, body))
+        told = json.loads(await score_on(worker, body, ready.meter.calls, 0.0))
     assert in_server == told["outputParameters"]
     assert in_server["outputData"]["output_label"] == [0, 1]
 
