@@ -44,7 +44,7 @@ class Slow(BaseEstimator):  # type: ignore[misc]
         return self
 
     def predict(self, rows: Any) -> Any:
-        time.sleep(0.003)
+        time.sleep(0.01)
         return np.asarray(rows).sum(axis=1)
 
 
