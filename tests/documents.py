@@ -226,15 +226,15 @@ def exists(line: str) -> None:
     if command != "mlhost":
         assert os.access(ROOT / command, os.X_OK), f"there is no {command}"
         return
-    from click import Group
+    from click import Command, Context, Group
 
     from mlhost.cli import main
 
-    at: object = main
+    at: Command | None = main
     while isinstance(at, Group):
-        assert words[0] in at.commands, f"{line}: there is no {words[0]!r}"
-        at = at.commands[words.pop(0)]
-    known = {flag for each in at.params for flag in each.opts}  # type: ignore[attr-defined]
+        at = at.get_command(Context(at), words.pop(0))
+    assert at is not None, f"{line}: there is no such command"
+    known = {flag for each in at.params for flag in each.opts}
     assert {word.partition("=")[0] for word in words if word.startswith("--")} <= known, line
 
 

@@ -25,7 +25,7 @@ class Page(HTMLParser):
         self.headers: Mapping[str, str] = {}
         self.html = ""
         self.title = ""
-        self.fields: dict[str, str] = {}
+        self.fields: dict[str, Any] = {}  # texts
         self.links: set[str] = set()
         self.actions: set[str] = set()
         self.tags: list[tuple[str, dict[str, str]]] = []

@@ -34,6 +34,16 @@ def is_at_home(path: str) -> bool:
     return path == CONSOLE or path.startswith(f"{CONSOLE}/")
 
 
+def is_over_tls(request: web.Request) -> bool:
+    """Whether the browser speaks TLS, be it with a proxy that says so; whoever lies about it changes what they get."""
+    return request.secure or request.headers.get("X-Forwarded-Proto", "").lower() == "https"
+
+
+def origin(request: web.Request) -> str:
+    """The server's address, as the browser knows it."""
+    return f"{'https' if is_over_tls(request) else 'http'}://{request.host}"
+
+
 def path_here(path: str) -> str:
     """A path that a browser may be sent on to; Invalid if it would lead to another server."""
     if len(path) > MAX_NEXT_LENGTH or "\\" in path or not _NEXT.fullmatch(path):
@@ -57,7 +67,7 @@ async def who(request: web.Request) -> Principal:
 
 
 def keep(answer: web.StreamResponse, request: web.Request, pair: TokenPair, *, secure: bool = False) -> None:
-    """Have the browser keep a pair of tokens; `secure`: it came over TLS that ended before this server."""
+    """Have the browser keep a pair of tokens; `secure`: for TLS alone, whatever this request came over."""
     ages = {COOKIE: pair.expires_in, RENEWAL: request.app[HOST].config.auth.refresh_idle_seconds}
     for name, token in ((COOKIE, pair.access), (RENEWAL, pair.refresh)):
         answer.set_cookie(
@@ -67,7 +77,7 @@ def keep(answer: web.StreamResponse, request: web.Request, pair: TokenPair, *, s
             path=CONSOLE,
             httponly=True,
             samesite="Strict",
-            secure=secure or request.secure,
+            secure=secure or is_over_tls(request),
         )
 
 

@@ -20,6 +20,8 @@ from mlhost.params import jsontext
 log = logging.getLogger(__name__)
 access_log = logging.getLogger("mlhost.access")
 
+# Where requests that went well are told at level debug: calls, and what a page asks for every few seconds.
+FREQUENT = ("/api/", "/console", "/static/")
 ABANDONED = 499  # in the audit log: the server stopped before there was an answer
 
 STATUS: dict[type[errors.MlhostError], int] = {
@@ -80,7 +82,7 @@ async def middleware(request: web.Request, handler: Handler) -> web.StreamRespon
     route = resource.canonical if resource else "-"
     # A method that no route has may be any word, as many as a caller can think of.
     request.app[HOST].metrics.answers[request.method if resource else "-", route, response.status] += 1
-    if is_logged(response.status, is_call=request.path.startswith("/api/")):
+    if is_logged(response.status, is_frequent=request.path.startswith(FREQUENT)):
         seconds, request_id = time.perf_counter() - started, trail.request_id(request)
         log_request(request.method, route, response.status, seconds, request.get(WHO), request_id)
     trail.write(request, response.status, response.headers.get("Location", ""))
@@ -123,9 +125,9 @@ def _masked(fault: Exception, request_id: str) -> web.Response:
     return answer(500, f"Something went wrong inside the server; its log says what under {request_id}.", "Internal")
 
 
-def is_logged(status: int, *, is_call: bool) -> bool:
+def is_logged(status: int, *, is_frequent: bool) -> bool:
     """Whether the log has a line for a request; one for each costs more than the rest of a fast call's handling."""
-    return access_log.isEnabledFor(_level(status, is_call))
+    return access_log.isEnabledFor(_level(status, is_frequent))
 
 
 def log_request(method: str, route: str, status: int, seconds: float, who: Principal | None, request_id: str) -> None:
@@ -138,8 +140,8 @@ def log_request(method: str, route: str, status: int, seconds: float, who: Princ
         "user": who.name if who else "-",
         "request_id": request_id,
     }
-    access_log.log(_level(status, route.startswith("/api/")), "%s %s %s", method, route, status, extra=fields)
+    access_log.log(_level(status, route.startswith(FREQUENT)), "%s %s %s", method, route, status, extra=fields)
 
 
-def _level(status: int, is_call: bool) -> int:
-    return logging.DEBUG if status == 200 and is_call else logging.INFO
+def _level(status: int, is_frequent: bool) -> int:
+    return logging.DEBUG if status == 200 and is_frequent else logging.INFO

@@ -131,4 +131,4 @@ def _redirect_uri(request: web.Request, openid: OpenId) -> str:
 
 
 def _is_secure(request: web.Request, openid: OpenId) -> bool:
-    return request.secure or openid.redirect_uri.startswith("https:")
+    return browser.is_over_tls(request) or openid.redirect_uri.startswith("https:")

@@ -83,7 +83,7 @@ class Calls:
             response = self._failed(fault, who, started)
         else:
             self._answers[ANSWERED] += 1
-            if errors.is_logged(200, is_call=True):
+            if errors.is_logged(200, is_frequent=True):
                 errors.log_request(*SCORING, 200, perf_counter() - started, who, uuid4().hex)
             response = self._head(200, "OK", JSON, len(content)) + content
         finally:

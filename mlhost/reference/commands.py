@@ -38,7 +38,9 @@ def _every(command: click.Command, parent: click.Context | None) -> Iterator[tup
         yield command, context
     if isinstance(command, click.Group):
         for name in command.list_commands(context):
-            yield from _every(command.commands[name], context)
+            child = command.get_command(context, name)
+            assert child is not None, name
+            yield from _every(child, context)
 
 
 def _section(command: click.Command, context: click.Context) -> str:

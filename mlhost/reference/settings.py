@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 
 from msgspec import Meta
 
-from mlhost.cli import main
+from mlhost.cli.serve import serve
 from mlhost.config import FILE_NAME, PREFIX, SECTIONS, SETTINGS, Setting, toml_value
 from mlhost.reference.tables import code, table
 
@@ -45,7 +45,7 @@ def _row(row: Setting) -> tuple[str, ...]:
 
 def _flags() -> Iterable[str]:
     """The settings that `mlhost serve` has flags for."""
-    return (f"server.{parameter.name}" for parameter in main.commands["serve"].params)
+    return (f"server.{parameter.name}" for parameter in serve.params)
 
 
 def told(kind: Any) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from mlhost.host import Host
+from mlhost.http.console.rendering import SECTIONS
 from mlhost.names import new_id
 from mlhost.params.types import TYPES
 from tests.console.conftest import PHONE, Look, Open, sign_in
@@ -142,10 +143,9 @@ async def test_who_is_signed_out_meanwhile_is_led_to_the_sign_in(open_tab: Open,
 
 
 async def test_pages_fit_a_phone_in_the_dark(open_tab: Open, look: Look, name: str) -> None:
-    page = await open_tab("carol", **PHONE)
+    page = await open_tab("admin", **PHONE)
     for title, path in (
-        ("overview", "/console"),
-        ("services", "/console/services"),
+        *((title.lower(), path) for title, path in SECTIONS),
         ("service", f"/console/services/{name}/1.0"),
         ("difference", f"/console/services/{name}/1.1/diff"),
         ("delete", f"/console/services/{name}/1.1/delete"),

@@ -5,6 +5,7 @@ import re
 from collections.abc import AsyncIterator
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
@@ -55,6 +56,15 @@ async def test_the_cookies_are_for_the_console_and_no_script(carols: Browser) ->
         assert (cookie["path"], cookie["samesite"]) == ("/console", "Strict")
         assert not cookie["secure"]  # this server speaks no TLS
     assert not carols.cookies("/services")
+
+
+async def test_behind_a_proxy_that_speaks_tls_the_cookies_are_for_tls_alone(browser: Browser) -> None:
+    page = await browser.get("/console/sign-in")
+    fields = page.fields | {"username": "carol", "password": PASSWORD}
+    says = {"Sec-Fetch-Site": "same-origin", "X-Forwarded-Proto": "https"}
+    await browser.post("/console/sign-in", 303, headers=says, **fields)
+    kept = {cookie.key: cookie["secure"] for cookie in browser.http.cookie_jar}
+    assert kept["mlhost_console"] and kept["mlhost_console_renewal"]
 
 
 async def test_the_api_takes_no_cookie(carols: Browser, url: str) -> None:
@@ -136,7 +146,7 @@ async def test_signing_in_leads_to_no_other_server(browser: Browser, elsewhere: 
 
 async def test_another_site_cannot_sign_a_browser_in(browser: Browser) -> None:
     await browser.get("/console/sign-in")
-    fields = {"form": "guessed", "next": "/console", "username": "carol", "password": PASSWORD}
+    fields: dict[str, Any] = {"form": "guessed", "next": "/console", "username": "carol", "password": PASSWORD}
     await browser.post("/console/sign-in", 403, **fields)
     page = await browser.get("/console/sign-in")
     fields |= page.fields
@@ -224,6 +234,16 @@ async def test_a_fault_of_ours_is_told_in_a_page_by_its_number_alone(
     page = await carols.get("/console/services", 500)
     assert "inside story" not in page.text
     assert re.search(r"[0-9a-f]{32}", page.text)
+
+
+async def test_pages_that_go_well_are_not_told_in_the_log_each_few_seconds(
+    carols: Browser, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "mlhost.access")
+    await carols.get("/console")
+    await carols.get("/console/no/such", 404)
+    told = [each.getMessage() for each in caplog.records if each.name == "mlhost.access"]
+    assert told == ["GET - 404"]
 
 
 async def test_browsers_find_the_console_at_the_root_and_programs_nothing(browser: Browser, anonymous: Api) -> None:

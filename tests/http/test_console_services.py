@@ -9,10 +9,12 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from typing import Any
+from urllib.parse import quote
 
 import aiohttp
 import pytest
 from sklearn.linear_model import LinearRegression
+from yarl import URL
 
 from mlhost import realtime
 from mlhost.audit import lines
@@ -59,7 +61,7 @@ async def publish(
     api: Api, name: str, version: str, code: str, takes: Any = None, gives: Any = None, **more: Any
 ) -> str:
     """Publish, and give the address of the version's page."""
-    definitions = {
+    definitions: dict[str, Any] = {
         "inputParameterDefinitions": names_and_types(**(takes or {})),
         "outputParameterDefinitions": names_and_types(**(gives or {})),
     }
@@ -96,6 +98,23 @@ async def test_services_are_found_by_any_word_of_what_is_told_of_them(carol: Api
     assert "<html" in (await browser.get(f"/console/services?q={name}", headers=back)).html
 
 
+async def test_names_may_hold_whatever_they_may_hold(carol: Api, browser: Browser, name: str) -> None:
+    odd, version = f"{name} é+@~.", "1 +ä"
+    await carol.publish(quote(odd), quote(version), "y = 1", outputParameterDefinitions=names_and_types(y="numeric"))
+    found = await browser.get("/console/services?q=" + quote(odd))
+    [address] = [link for link in found.links if link.startswith("/console/services/")]
+    page = await browser.get(URL(address, encoded=True))
+    assert page.title == f"{odd} {version} · mlhost"
+    says = {"Sec-Fetch-Site": "same-origin"}
+    [tried] = [action for action in page.actions if action.endswith("/try")]
+    answer = await browser.request("POST", URL(tried, encoded=True), 200, headers=says, data=page.fields)
+    assert "Succeeded" in answer.text
+    [gone] = [link for link in page.links if link.endswith("/delete")]
+    asked = await browser.get(URL(gone, encoded=True))
+    await browser.request("POST", URL(gone, encoded=True), 303, headers=says, data={"word": asked.fields["word"]})
+    assert await carol("GET", f"/services/{quote(odd)}") == []
+
+
 async def test_a_name_alone_leads_to_the_version_published_last(carol: Api, browser: Browser, name: str) -> None:
     await publish(carol, name, "2", "1")
     await publish(carol, name, "1", "1")
@@ -119,7 +138,8 @@ async def test_a_form_has_a_fitting_field_for_every_type_and_its_examples_are_ta
         assert page.named("textarea", name=f"in.{ALL[kind]}", **{"data-drop": drop})
     for has in (*page.named("input", type="number"), *page.named("textarea"), *page.named("select")):
         assert page.named("label", **{"for": has["id"]})
-    answer = await attempt(browser, address, **{ALL["logical"]: "false"})
+    typed: dict[str, Any] = {ALL["logical"]: "false"}
+    answer = await attempt(browser, address, **typed)
     assert "Succeeded in" in answer.text
     assert "false" in answer.text
     assert "[1, 2, 3]" in answer.text

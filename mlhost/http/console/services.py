@@ -10,6 +10,7 @@ from aiohttp import web
 from mlhost.auth.principal import Principal
 from mlhost.errors import NotFound
 from mlhost.host import Host
+from mlhost.http.browser import origin
 from mlhost.http.console import comparing, trying
 from mlhost.http.console.examples import examples
 from mlhost.http.console.recipes import recipes
@@ -141,7 +142,7 @@ async def _told(
         "header": header,
         "fields": trying.form(service.definition.inputs, values, typed or {}),
         "answer": answer,
-        "recipes": recipes(service, f"{request.scheme}://{request.host}", values),
+        "recipes": recipes(service, origin(request), values),
         "pool": await host.pools.get(service.name, service.version),
         "versions": list(reversed(await host.services.list(who, service.name))),
     }

@@ -98,8 +98,8 @@ def _form(request: web.Request, leads_to: str, name: str = "", refused: MlhostEr
         has_provider=request.app[HOST].openid is not None,
     )
     if isinstance(refused, Throttled):
-        answer.headers["Retry-After"] = str(refused.details["retry_after_seconds"])
-    answer.set_cookie(FORM, ours, path=CONSOLE, httponly=True, samesite="Strict", secure=request.secure)
+        answer.headers["Retry-After"] = str(refused.details.get("retry_after_seconds", 1))
+    answer.set_cookie(FORM, ours, path=CONSOLE, httponly=True, samesite="Strict", secure=browser.is_over_tls(request))
     return answer
 
 
