@@ -41,6 +41,7 @@ PERMISSIONS: dict[tuple[str, str], Permission] = {
     ("GET", "/readyz"): ANYONE,
     ("GET", "/swagger.json"): ANYONE,  # generators come without a token, and there is nothing in it but the API
     ("GET", "/openapi.json"): ANYONE,
+    ("GET", "/docs"): ANYONE,  # as the documents it shows are
     ("GET", "/static/{path}"): ANYONE,  # scripts and styles, the same for everybody
     ("GET", "/status"): ANY_ROLE,
     ("GET", "/backup"): ADMINISTER,
@@ -167,6 +168,7 @@ PERMISSIONS: dict[tuple[str, str], Permission] = {
     ("POST", "/console/tokens"): ANY_ROLE,
     ("POST", "/console/tokens/{tokenId}/revoke"): ANY_ROLE,
     ("GET", "/console/audit"): ADMINISTER,
+    ("GET", "/console/services/{name}/{version}/docs"): ANY_ROLE,
 }
 
 

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "google-chrome", "chromium-browser"))), None)
 PICTURES = ROOT / "build" / "console"
 PHONE: dict[str, Any] = {"viewport": {"width": 390, "height": 800}, "color_scheme": "dark", "reduced_motion": "reduce"}
+# The browser itself asks nobody anything; the driver sees to the rest of that.
+QUIET = ["--disable-gpu", "--disable-quic", "--disable-sync", "--disable-component-update", "--no-first-run"]
 EXPECTED = "Failed to load resource"  # what the browser says of each refusal, which tests ask for
 
 Open = Callable[..., Awaitable["Page"]]
@@ -33,7 +35,7 @@ async def chromium() -> "AsyncIterator[Browser]":
     if CHROMIUM is None:
         pytest.skip("scripts/browser installs Chromium")
     async with driver.async_playwright() as playwright:
-        options = ["--no-sandbox"] if os.geteuid() == 0 else []
+        options = [*QUIET, "--no-sandbox"] if os.geteuid() == 0 else QUIET
         browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=options)
         yield browser
         await browser.close()

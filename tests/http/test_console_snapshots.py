@@ -37,7 +37,7 @@ async def test_a_snapshot_is_listed_with_what_it_holds(browser: Browser, carol: 
     assert address in page.links
     assert HOSTILE not in page.html
     page = await browser.get(address)
-    for told in ("x", "int", "42", "a.txt", "1 bytes", "Left out: lock", HOSTILE):
+    for told in ("x", "int", "42", "a.txt", "1 byte", "Left out: lock", HOSTILE):
         assert told in page.text, told
     assert HOSTILE not in page.html
 

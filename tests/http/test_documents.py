@@ -33,7 +33,9 @@ ALONE = {("GET", "/swagger.json"), ("GET", "/openapi.json")}  # told by no docum
 OAUTH = {route for route in PERMISSIONS if "oauth" in route[1]}
 # Nothing that a program calls.
 FOR_BROWSERS = {
-    route for route in PERMISSIONS if route[1] == "/" or route[1].startswith(("/console", "/static", "/login/oidc"))
+    route
+    for route in PERMISSIONS
+    if route[1] == "/" or route[1].startswith(("/console", "/docs", "/static", "/login/oidc"))
 }
 
 

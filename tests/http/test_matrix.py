@@ -136,9 +136,11 @@ TABLE: dict[Route, tuple[int, int, int, int, int]] = {
     ("POST", "/console/tokens"): (403, 200, 200, 200, 200),
     ("POST", "/console/tokens/{tokenId}/revoke"): (403, 404, 303, 404, 404),
     ("GET", "/console/audit"): (403, 403, 403, 403, 200),
+    ("GET", "/console/services/{name}/{version}/docs"): (403, 200, 200, 200, 200),
 }
 OPEN: dict[Route, int] = {  # to anyone; the status without a body or query
     ("GET", "/livez"): 200,
+    ("GET", "/docs"): 200,
     ("GET", "/static/{path}"): 404,
     ("GET", "/readyz"): 200,
     ("GET", "/swagger.json"): 200,

@@ -10,6 +10,7 @@ from aiohttp import web
 from mlhost.http.console import (
     audit,
     batches,
+    docs,
     overview,
     refusals,
     services,
@@ -33,6 +34,7 @@ TABLES = (
     users.routes,
     tokens.routes,
     audit.routes,
+    docs.routes,
 )
 
 

@@ -100,7 +100,7 @@ async def _told(host: Host, who: Principal, where: tuple[str, ...], start: int) 
         "service": await host.services.get(who, name, version),
         "results": [(position, _result(answer)) for position, answer in some],
         "start": max(0, start),
-        "after": start + PAGE if start + PAGE < batch.total else None,
+        "after": start + PAGE if some and start + PAGE < batch.total else None,
         "before": max(0, start - PAGE) if start > 0 else None,
     }
 

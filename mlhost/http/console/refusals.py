@@ -9,7 +9,7 @@ from aiohttp import web
 
 from mlhost.errors import Unauthenticated
 from mlhost.http import browser, errors, trail
-from mlhost.http.console import signin
+from mlhost.http.console import docs, signin
 from mlhost.http.console.rendering import is_partial, page
 from mlhost.http.errors import Handler
 
@@ -53,7 +53,7 @@ async def middleware(request: web.Request, handler: Handler) -> web.StreamRespon
 
 async def dress(request: web.Request, answer: web.StreamResponse) -> None:
     """Give an answer of the console its headers and, if its login was renewed, its cookies; a signal of aiohttp's."""
-    if browser.is_at_home(request.path):
+    if browser.is_at_home(request.path) or request.path == docs.PATH:
         for name, value in HEADERS.items():
             answer.headers.setdefault(name, value)
         browser.remember_renewed(request, answer)

@@ -118,6 +118,8 @@ def moment(seconds: float) -> str:
 
 def size(count: float) -> str:
     """So many bytes as people read them: "1.5 MB"."""
+    if count == 1:
+        return "1 byte"
     for unit in ("bytes", "kB", "MB", "GB"):
         if count < 1000:
             return f"{count:.0f} {unit}" if unit == "bytes" or count >= 100 else f"{count:.1f} {unit}"

@@ -71,7 +71,8 @@ async def run(request: web.Request) -> web.Response:
     ended: dict[str, Any] = {"outcome": outcome, "seconds": perf_counter() - started}
     if not is_partial(request):
         return page(request, "session.html", **(await _told(request) | ended | {"code": code}))
-    answer = page(request, "_outcome.html", **ended)
+    session = request.app[HOST].sessions.peek(request[WHO], request.match_info["id"])
+    answer = page(request, "_ran.html", **ended, **_ran(session))
     answer.headers.update(CHANGED)
     return answer
 
@@ -164,16 +165,19 @@ async def _told(request: web.Request) -> dict[str, Any]:
     sessions, who, session_id = request.app[HOST].sessions, request[WHO], request.match_info["id"]
     held = await sessions.inside(who, session_id)
     session = sessions.peek(who, session_id)
-    blocks = list(reversed(session.history[-MAX_BLOCKS:]))
     return {
         "session": session,
         "inside": held,
-        "blocks": blocks,
-        "hidden_blocks": len(session.history) - len(blocks),
         "code": "",
         "outcome": None,
+        **_ran(session),
         **_printed(session),
     }
+
+
+def _ran(session: Session) -> dict[str, Any]:
+    blocks = list(reversed(session.history[-MAX_BLOCKS:]))
+    return {"blocks": blocks, "hidden_blocks": len(session.history) - len(blocks)}
 
 
 def _printed(session: Session) -> dict[str, Any]:
