@@ -1,9 +1,7 @@
 """A model as ONNX, published as a realtime service: the server answers it itself, without a worker."""
 
 import argparse
-import secrets
 
-import requests
 from skl2onnx import to_onnx
 from sklearn.datasets import load_diabetes
 from sklearn.linear_model import Ridge
@@ -16,8 +14,13 @@ arguments.add_argument("--url", help="the server (default: the one of this user 
 
 patients, progress = load_diabetes(return_X_y=True, as_frame=True)
 model = Ridge(alpha=0.1).fit(patients.to_numpy("float32"), progress)
-onnx = to_onnx(model, patients.to_numpy("float32")[:1])  # any tool's ONNX file will do: this one's comes of scikit-learn
+onnx = to_onnx(model, patients.to_numpy("float32")[:1])  # ONNX files of any other tool will do as well
 
 with connect(arguments.parse_args().url) as ml:
-    version = secrets.token_hex(4)
-    url = ml.wire.transport.url
+    serialized = serialize(onnx.SerializeToString(), columns=list(patients.columns))
+    service = ml.publish_model(serialized, "example-diabetes", "1.0", replace=True)
+    print("answered by:", service.record["engine"])
+    three = patients.head(3)
+    print("the server says:", *service(three)["variable"].round(1))
+    print("scikit-learn says:", *model.predict(three.to_numpy("float32")).astype(float).round(1))
+    service.delete()

@@ -12,7 +12,7 @@ from mlhost.client import snapshots as kept
 from mlhost.client.batches import AnyBatch, AsyncBatch, Batch
 from mlhost.client.comparing import Difference, of_contents, of_versions
 from mlhost.client.functions import Published
-from mlhost.client.services import AnyService, AsyncService, Draft, Service, Told, every, found, published
+from mlhost.client.services import AnyService, AsyncService, Draft, ModelDraft, Service, Told, every, found, published
 from mlhost.client.sessions import AsyncSession, Opened, Options, Session
 from mlhost.client.snapshots import Contents, Snapshot, Tell
 from mlhost.client.steps import Awaiting, Blocking, Sink, Steps, verb
@@ -84,6 +84,25 @@ class _Verbs(Generic[AnyService, AnyBatch]):
         finally:  # it is baked into the version
             yield from transport.ask("DELETE", path("snapshots", snapshot))
         return self._service(self.wire, told, made.defaults)
+
+    @verb
+    def publish_model(
+        self,
+        serialized: bytes,
+        name: str,
+        version: str | None = None,
+        *,
+        description: str | None = None,
+        replace: bool = False,
+    ) -> Steps[AnyService]:
+        """Publish a model as a realtime service: its bytes are those of `mlhost.realtime.serialize`.
+
+        It takes a data frame, `inputData`, and answers one, `outputData`. Without a version the server makes one.
+        Conflict if the version is there and `replace` is not set; Invalid says why a model does not load or predict.
+        """
+        draft = ModelDraft(serialized, description)
+        told = yield from published(self.wire.transport, name, version, draft, replace=replace)
+        return self._service(self.wire, told, {})
 
     @verb
     def compare(self, name: str, old: str, new: str) -> Steps[Difference]:

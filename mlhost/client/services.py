@@ -5,10 +5,11 @@ from __future__ import annotations
 from base64 import b64decode
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from mlhost.client import batches, values
 from mlhost.client.batches import AnyBatch, AsyncBatch, Batch
+from mlhost.client.forms import form
 from mlhost.client.steps import Awaiting, Blocking, Steps, verb
 from mlhost.client.transport import Transport, path
 from mlhost.client.values import NamedTypes
@@ -32,10 +33,13 @@ class Draft:
     init: str = ""
     description: str | None = None
     snapshot: str | None = None  # its id
+    files: tuple[str, ...] = ()  # that come along with answers
 
-    def body(self) -> dict[str, Any]:
+    route: ClassVar[str] = "services"
+
+    def sent(self) -> dict[str, Any]:
         """As the server reads it."""
-        return {
+        told = {
             "runtimeType": RUNTIME,
             "code": self.code,
             "initCode": self.init,
@@ -43,7 +47,23 @@ class Draft:
             "snapshotId": self.snapshot,
             "inputParameterDefinitions": _definitions(self.inputs),
             "outputParameterDefinitions": _definitions(self.outputs),
+            "outputFileNames": list(self.files),
         }
+        return {"json": told}
+
+
+@dataclass(frozen=True, slots=True)
+class ModelDraft:
+    """A model to be published, as the bytes that `mlhost.realtime.serialize` makes."""
+
+    serialized: bytes = field(repr=False)
+    description: str | None = None
+
+    route: ClassVar[str] = "realtime-services"
+
+    def sent(self) -> dict[str, Any]:
+        """As the server reads it."""
+        return form("model", "model", self.serialized, description=self.description)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,20 +110,20 @@ def every(transport: Transport, name: str | None) -> Steps[list[Told]]:
 
 
 def published(
-    transport: Transport, name: str, version: str | None, draft: Draft, *, replace: bool = False
+    transport: Transport, name: str, version: str | None, draft: Draft | ModelDraft, *, replace: bool = False
 ) -> Steps[Told]:
     """Publish, or change the version there is if it is to be replaced; Conflict if it is not."""
-    body = draft.body()
+    sent = draft.sent()
     if version is None:
-        answer = yield from transport.ask("POST", path("services", name), body)
+        answer = yield from transport.ask("POST", path(draft.route, name), **sent)
         return (yield from found(transport, name, answer.json().rpartition("/")[2]))
-    where = path("services", name, version)
+    where = path(draft.route, name, version)
     try:
-        yield from transport.ask("POST", where, body)
+        yield from transport.ask("POST", where, **sent)
     except Conflict:
         if not replace:
             raise
-        yield from transport.ask("PATCH", where, body)
+        yield from transport.ask("PATCH", where, **sent)
     return (yield from found(transport, name, version))
 
 

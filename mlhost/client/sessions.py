@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Self
 
 from mlhost.client import functions
+from mlhost.client.forms import form
 from mlhost.client.pickles import dumped, trusted
 from mlhost.client.services import AnyService, AsyncService, Draft, Service, Told, published
 from mlhost.client.steps import Awaiting, Blocking, Pause, Steps, verb
@@ -130,11 +130,7 @@ class _Verbs(Generic[AnyService]):
     @verb
     def upload(self, name: str, content: bytes) -> Steps[None]:
         """Put a file into the working directory."""
-        boundary = secrets.token_hex(16)
-        quoted = name.replace("\\", "\\\\").replace('"', '\\"').replace("\r", "%0D").replace("\n", "%0A")
-        head = f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="{quoted}"\r\n\r\n'
-        body = head.encode() + content + f"\r\n--{boundary}--\r\n".encode()
-        yield from self._ask("POST", "files", body=body, content_type=f"multipart/form-data; boundary={boundary}")
+        yield from self._ask("POST", "files", **form("file", name, content))
 
     @verb
     def download(self, name: str) -> Steps[bytes]:
@@ -190,17 +186,20 @@ class _Verbs(Generic[AnyService]):
         inputs: Mapping[str, Any],
         outputs: Mapping[str, Any],
         init: str = "",
+        files: Iterable[str] = (),
         description: str | None = None,
         replace: bool = False,
     ) -> Steps[AnyService]:
         """Publish `code`, which reads `inputs` and assigns `outputs`, with the workspace as it is now.
 
         Both are names with types: the server's spelling ("vector"), or Python's (`list`, `pandas.DataFrame`). `init` is
-        code that runs once a worker, or before each call if it reads an input. Without a version the server makes one.
-        Conflict if the version is there and `replace` is not set; Invalid if the code does not compile or load.
+        code that runs once a worker, or before each call if it reads an input. `files` are names of files that `code`
+        writes and that come along with each answer (`ask` has them). Without a version the server makes one. Conflict
+        if the version is there and `replace` is not set; Invalid if the code does not compile or load.
         """
         snapshot = yield from self._frozen(None)
-        draft = Draft(code, functions.spelled(inputs), functions.spelled(outputs), init, description, snapshot)
+        types = functions.spelled(inputs), functions.spelled(outputs)
+        draft = Draft(code, *types, init, description, snapshot, tuple(files))
         transport: Transport = self.wire.transport
         try:
             told = yield from published(transport, name, version, draft, replace=replace)

@@ -31,7 +31,7 @@ LOOK_SECONDS = 1.0  # between looks at how late the event loop is; a step has a 
 
 @dataclass(slots=True)
 class Series:
-    """How calls went, step after step; the lists are equally long, None where nothing was called."""
+    """How calls went, step after step; the lists are equally long, None where nothing was answered."""
 
     step_seconds: int
     times: list[float] = field(default_factory=list)  # ends of the steps, seconds since the epoch, UTC

@@ -10,15 +10,15 @@ from collections import Counter
 from collections.abc import Sequence
 from itertools import accumulate
 
-from mlhost.errors import MlhostError
+from mlhost.errors import CodeFailed, MlhostError
 
 PREFERRED = ("1", "1.25", "1.6", "2", "2.5", "3.15", "4", "5", "6.3", "8")  # ISO 3, series R10
 DECADES = range(-5, 2)  # from what a compiled model takes to longer than `limits.score_seconds`
 # Upper bounds of the buckets in seconds, each included; what took longer is in one more bucket.
 BOUNDS = (*(float(f"{number}e{decade}") for decade in DECADES for number in PREFERRED), 100.0)
 
-# Kinds of failed answers that are no error of ours; the others are the codes of `mlhost.errors`.
-CODE_FAILED = "code_failed"
+# Kinds of failed answers. Those of refusals are the codes of `mlhost.errors`.
+CODE_FAILED = CodeFailed.code
 TIMED_OUT = "timeout"
 
 

@@ -12,6 +12,7 @@ from sklearn.linear_model import LinearRegression
 
 from mlhost.client import functions
 from mlhost.errors import CodeFailed, Conflict, Invalid, NotFound
+from mlhost.realtime import serialize
 from mlhost.testing import Server
 from tests.client.conftest import done
 
@@ -107,6 +108,21 @@ async def test_a_version_is_replaced_only_on_request(ml: Any) -> None:
     service = await done(ml.publish(parts, "again", "1.0", replace=True))
     assert await done(service(1.5)) == {"whole": 1, "rest": 0.5}
     assert await done((await done(ml.get("again")))(x=1.5)) == {"whole": 1, "rest": 0.5}
+
+
+async def test_a_serialized_model_becomes_a_realtime_service(ml: Any) -> None:
+    rows = pd.DataFrame({"a": [0.0, 1.0], "b": [0.0, 1.0]})
+    halves, wholes = (serialize(LinearRegression().fit(rows, [0, n])) for n in (1, 2))
+    service = await done(ml.publish_model(halves, "model", "1.0", description="grün"))
+    assert (await done(service(rows)))["Prediction"].round(6).tolist() == [0, 1]
+    assert (service.record["runtimeType"], service.record["description"]) == ("Realtime", "grün")
+    with pytest.raises(Conflict, match=r"model 1\.0"):
+        await done(ml.publish_model(wholes, "model", "1.0"))
+    service = await done(ml.publish_model(wholes, "model", "1.0", replace=True))
+    assert (await done(service(rows)))["Prediction"].round(6).tolist() == [0, 2]
+    assert (await done(ml.publish_model(halves, "model"))).version != "1.0"
+    with pytest.raises(Invalid, match="serialize"):
+        await done(ml.publish_model(b"no model", "broken"))
 
 
 async def test_a_call_tells_all_it_came_to(ml: Any) -> None:

@@ -117,6 +117,12 @@ async def test_a_snapshot_is_loaded_and_opened_on(ml: Any, session: Any) -> None
     assert await done(ml.snapshots()) == []
 
 
+async def test_files_that_the_code_writes_come_along_with_answers(session: Any) -> None:
+    code = "open('a.txt', 'w').write('x' * n)"
+    service = await done(session.publish("files", "1.0", code, inputs={"n": int}, outputs={}, files=["a.txt", "b.txt"]))
+    assert (await done(service.ask(3))).files == {"a.txt": b"xxx", "b.txt": None}
+
+
 async def test_the_workspace_is_published_with_code(ml: Any, session: Any) -> None:
     await done(session.put("weights", np.array([1.0, 2.0])))
     types = {"inputs": {"v": np.ndarray}, "outputs": {"s": "numeric", "n": int}}

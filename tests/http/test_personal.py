@@ -160,6 +160,6 @@ async def test_the_command_makes_lists_and_revokes_on_a_running_server(url: str,
     await bearing(dora, token)("GET", "/services", 401)
     assert "no personal access token" in await mlhost("revoke", "ci", expect=1)
     login[-1] = "wrong"
-    assert "invalid credentials" in await mlhost("list", expect=1)
+    assert "invalid credentials" in await mlhost("list", expect=4)
     login[1] = "http://127.0.0.1:1"
-    assert "does not answer" in await mlhost("list", expect=1)
+    assert "does not answer" in await mlhost("list", expect=5)

@@ -138,7 +138,7 @@ def test_a_taken_port_is_refused_with_words(start: Start, tmp_path: Path) -> Non
         text=True,
         timeout=30,
     )
-    assert second.returncode == 1
+    assert second.returncode == 5
     assert "choose another --port" in second.stderr
 
 
