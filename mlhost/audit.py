@@ -12,6 +12,7 @@ import logging
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from time import time
@@ -26,6 +27,7 @@ STEM = "audit"
 LONGEST_TEXT = 256  # characters of a value; names may come from anybody
 # Lines in a minute about people nobody knows: more are counted only, or they would drive out all others.
 MAX_UNKNOWN_A_MINUTE = 600
+KNOWN = ("time", "user", "route", "status", "address", "claimed")  # what an entry has a place for
 
 
 class Audit:
@@ -119,6 +121,33 @@ def lines(folder: Path) -> Iterator[str]:
             yield from (line.rstrip("\n") for line in file)
 
 
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A line, taken apart; one that was torn is all in `rest`."""
+
+    time: str
+    user: str
+    route: str
+    status: str
+    address: str
+    claimed: str  # the name that somebody failed to sign in with; "": none
+    about: dict[str, str]
+    rest: str
+
+    def is_about(self, user: str) -> bool:
+        """Whether it tells what the user did, or somebody who said to be them."""
+        return user in (self.user, self.claimed) if self.route else user in self.rest
+
+
+def latest(folder: Path, most_bytes: int) -> Iterator[Entry]:
+    """The last entries, newest first, from no more than so many bytes of the log; also while a server writes."""
+    numbered = {_number(path): path for path in folder.glob(f"{STEM}*.jsonl")}
+    for number in sorted(numbered):
+        text = _end(numbered[number], most_bytes)
+        most_bytes -= len(text)
+        yield from (_entry(line) for line in reversed(text.decode("utf-8", "replace").splitlines()) if line)
+
+
 def in_words(line: str) -> str:
     """A line for people: time, user, route, then the rest as name=value; one that was torn as it is."""
     rest = _parsed(line)
@@ -141,6 +170,24 @@ def _parsed(line: str) -> dict[str, Any] | None:
     except ValueError:
         return None
     return told
+
+
+def _end(path: Path, most_bytes: int) -> bytes:
+    """The last whole lines of a file within so many bytes."""
+    with path.open("rb") as file:
+        begin = max(0, file.seek(0, os.SEEK_END) - max(0, most_bytes))
+        file.seek(begin)
+        text = file.read()
+    return text.partition(b"\n")[2] if begin else text
+
+
+def _entry(line: str) -> Entry:
+    told = _parsed(line)
+    if told is None:
+        return Entry(**dict.fromkeys(KNOWN, ""), about={}, rest=line)
+    about = {name: str(value) for name, value in told.pop("object", {}).items()}
+    known = {name: str(told.pop(name, "")) for name in KNOWN}
+    return Entry(**known, about=about, rest=", ".join(f"{name} {value}" for name, value in told.items()))
 
 
 def _path(folder: Path, number: int) -> Path:

@@ -23,7 +23,7 @@ from urllib.parse import SplitResult, urlsplit
 import click
 
 from mlhost import remote
-from mlhost.errors import Invalid, MlhostError, Unavailable
+from mlhost.errors import Invalid, Unavailable
 from mlhost.params import jsontext
 
 WARM_SECONDS = 0.3  # of calls that are not counted, at each number of connections
@@ -276,15 +276,13 @@ def command(  # noqa: PLR0913 - one for each option
     \b
       mlhost bench http://127.0.0.1:12800/api/Iris/1.0 --inputs '{"flower_data": [5.1, 3.5, 1.4, 0.2]}'
     """
-    try:
+    with remote.errors_in_words():
         plan = Plan.of(connections, latency, seconds)
         call = Call.of(url, _body(inputs), token or "", _trust(cacert))
         password = "" if token else click.prompt(f"Password of {user}", hide_input=True)
         steps = asyncio.run(_follow(call, plan, Asker(user, password), is_quiet=as_json))
         if png is not None:
             draw(steps, url, png)
-    except MlhostError as error:
-        raise click.ClickException(error.message) from error
     if as_json:
         click.echo(json.dumps(records(steps)))
     else:

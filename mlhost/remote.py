@@ -14,10 +14,40 @@ import click
 from mlhost.auth.principal import Role
 from mlhost.auth.roles import Standing
 from mlhost.auth.users import User, role_of, title_of
-from mlhost.errors import MlhostError
+from mlhost.errors import (
+    Busy,
+    CodeFailed,
+    Forbidden,
+    MlhostError,
+    Throttled,
+    Unauthenticated,
+    Unavailable,
+    WorkerLost,
+)
 from mlhost.places import DEFAULT_URL
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+# Exit codes of commands; `mlhost.cli.exits` says what they mean.
+REFUSED, FAILED, NOT_ALLOWED, NO_ANSWER, INTERRUPTED = 1, 3, 4, 5, 130
+EXITS: dict[type[MlhostError], int] = {
+    CodeFailed: FAILED,
+    WorkerLost: FAILED,
+    Unauthenticated: NOT_ALLOWED,
+    Forbidden: NOT_ALLOWED,
+    Unavailable: NO_ANSWER,
+    Busy: NO_ANSWER,
+    Throttled: NO_ANSWER,
+}
+
+
+class Refused(click.ClickException):
+    """What ends a command: one line on stderr, and an exit code."""
+
+    def __init__(self, message: str, exit_code: int = REFUSED) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code  # type: ignore[misc]  # click reads it of the instance
 
 
 class Remote:
@@ -28,11 +58,12 @@ class Remote:
         self.token = ""  # the access token of the login
 
     async def ask(self, method: str, path: str, body: Any = None) -> Any:
-        """The answer to a request as plain data; ClickException with the server's words if it refuses."""
+        """The answer to a request as plain data; Refused with the server's words if it refuses."""
         async with self._http.request(method, path, json=body) as response:
             answer = await response.json(content_type=None)
             if response.status >= 400:
-                raise click.ClickException(answer["message"] if isinstance(answer, dict) else response.reason or "")
+                words = answer["message"] if isinstance(answer, dict) else response.reason or ""
+                raise Refused(words, NOT_ALLOWED if response.status in (401, 403) else REFUSED)
             return answer
 
 
@@ -51,7 +82,7 @@ async def signed_in(url: str, user: str, password: str) -> AsyncIterator[Remote]
                 async with http.delete("/login/refreshToken", params={"refreshToken": pair["refresh_token"]}):
                     pass
     except (aiohttp.ClientError, ValueError) as fault:
-        raise click.ClickException(f"{url} does not answer as mlhost does: {fault}") from fault
+        raise Refused(f"{url} does not answer as mlhost does: {fault}", NO_ANSWER) from fault
 
 
 class Register(Protocol):
@@ -125,8 +156,8 @@ def login_options(command: Command) -> Command:
 
 @contextmanager
 def errors_in_words() -> Iterator[None]:
-    """Have the command say what went wrong, and end with status 1."""
+    """Have the command say what went wrong, and end with the status that says of which kind it is."""
     try:
         yield
     except MlhostError as fault:
-        raise click.ClickException(fault.message) from fault
+        raise Refused(fault.message, EXITS.get(type(fault), REFUSED)) from fault

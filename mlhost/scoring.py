@@ -10,12 +10,13 @@ from dataclasses import dataclass, field
 from time import perf_counter
 
 from mlhost.errors import CodeFailed, Invalid, MlhostError, Unavailable, WorkerLost
-from mlhost.executors import Worker
+from mlhost.executors import Worker, parcels
 from mlhost.executors.pool import Pool
 from mlhost.inprocess import InProcess
 from mlhost.metrics.tally import CODE_FAILED, TIMED_OUT, Meter, Tally
 from mlhost.params import jsontext
 from mlhost.runtime import program
+from mlhost.runtime.parcels import Parcel
 
 UNSUCCESSFUL = b'{"success":false'  # how an answer begins that says that the code failed
 NO_CONSOLE = b'""}'  # how every answer of `program.score` ends: an empty consoleOutput
@@ -36,14 +37,20 @@ class Ready:
     meter: Meter = field(default_factory=Meter)
 
 
-async def score(ready: Ready, body: bytes) -> bytes:
+async def score(ready: Ready, body: bytes | Parcel) -> bytes:
     """One call: a JSON object of inputs -> a WebServiceResult as JSON (contract section 1.3).
+
+    A body in a parcel goes to a worker in chunks, so that the server never holds all of it.
 
     Code that fails or takes too long is an answer with `success` false. Invalid if the body does not fit the inputs,
     Busy when too many wait, Unavailable if the worker died of the call (another one takes its place).
     """
     asked, meter = perf_counter(), ready.meter
-    if ready.compiled is not None and (answer := await ready.compiled.score(body)) is not None:
+    if (
+        ready.compiled is not None
+        and isinstance(body, bytes)
+        and (answer := await ready.compiled.score(body)) is not None
+    ):
         meter.compiled.answer(perf_counter() - asked)
         return answer
     try:
@@ -58,7 +65,7 @@ async def score(ready: Ready, body: bytes) -> bytes:
         raise
 
 
-async def score_on(worker: Worker, body: bytes, tally: Tally, since: float) -> bytes:
+async def score_on(worker: Worker, body: bytes | Parcel, tally: Tally, since: float) -> bytes:
     """One call on a worker the caller has leased; Invalid as in `score`, WorkerLost if it died of the call.
 
     An answer is counted, with the time `since` then (perf_counter); what is raised is for the caller to count.
@@ -66,7 +73,10 @@ async def score_on(worker: Worker, body: bytes, tally: Tally, since: float) -> b
     worker.console.clear()  # a thread of an earlier call may have gone on printing
     failure = ""
     try:
-        answer = await worker.call(program.score, body)
+        if isinstance(body, bytes):
+            answer = await worker.call(program.score, body)
+        else:
+            answer = await parcels.open_in(worker.call, parcels.pieces(body), program.score_parcel)
         if answer.startswith(UNSUCCESSFUL):
             failure = CODE_FAILED
     except CodeFailed as fault:

@@ -257,6 +257,10 @@ class Services:
         """One version, or NotFound; its code only for its publisher and Owners."""
         return _as_seen_by(who, await self._get(name, version))
 
+    def count(self) -> tuple[int, int]:
+        """How many names and versions there are."""
+        return len({name for name, _ in self._ready}), len(self._ready)
+
     def ready(self, name: str, version: str) -> Ready:
         """A version as it can be called, or NotFound."""
         try:

@@ -20,6 +20,7 @@ from mlhost.executors.placements import INLINE, INTERPRETER, Placements
 from mlhost.executors.refusals import Refusals
 from mlhost.executors.reserve import Reserve
 from mlhost.runtime import imports, program
+from mlhost.runtime.inside import Inside, look_inside
 from mlhost.runtime.outcome import Outcome
 from mlhost.runtime.workspace import Workspace, list_files, list_objects
 
@@ -203,6 +204,14 @@ class Sessions:
         session = self._get(who, session_id)
         return session.files if session.is_running else await self.call(who, session_id, list_files)
 
+    async def inside(self, who: Principal, session_id: str) -> Inside | None:
+        """What is in the workspace; None while code runs: `objects` and `files` name what was there before."""
+        return None if self._get(who, session_id).is_running else await self.call(who, session_id, look_inside)
+
+    def peek(self, who: Principal, session_id: str) -> Session:
+        """One of the caller's sessions as it is; to look is not to use it, and does not keep it from being idle."""
+        return self._get(who, session_id, is_use=False)
+
     def console(self, who: Principal, session_id: str) -> str:
         """What the running or the last block printed so far."""
         return self._get(who, session_id).worker.console.text
@@ -288,14 +297,15 @@ class Sessions:
         except WorkerLost:
             raise self._bury(session) from None
 
-    def _get(self, who: Principal, session_id: str) -> Session:
+    def _get(self, who: Principal, session_id: str, *, is_use: bool = True) -> Session:
         """The caller's living session; NotFound, or Gone with the reason it died of."""
         session = self._find(who, session_id)
         if session is None:
             raise Gone(self._ended[session_id][1])
         if session.worker.lost:
             raise self._bury(session)
-        session.used_at = monotonic()
+        if is_use:
+            session.used_at = monotonic()
         return session
 
     def _find(self, who: Principal, session_id: str) -> Session | None:

@@ -77,7 +77,7 @@ class Page(HTMLParser):
         if self._open and self._open[-1] == "title":
             self.title += data
         elif self._open and self._open[-1] == "textarea":
-            self.fields[self._area] += data
+            self.fields[self._area] += data if self.fields[self._area] else data.removeprefix("\n")  # as browsers do
         self._words.append(data)
 
 
@@ -90,8 +90,8 @@ class Browser:
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, url: str) -> AsyncIterator[Browser]:
-        async with aiohttp.ClientSession(url, cookie_jar=aiohttp.CookieJar(unsafe=True)) as http:
+    async def open(cls, url: str, **options: Any) -> AsyncIterator[Browser]:
+        async with aiohttp.ClientSession(url, cookie_jar=aiohttp.CookieJar(unsafe=True), **options) as http:
             yield cls(http, url)
 
     async def sign_in(self, name: str) -> None:

@@ -106,6 +106,23 @@ class Batches:
         self._services.ready(name, version)
         return [batch.execution_id for batch in await self._ledger.of_version(name, version) if _may_see(who, batch)]
 
+    async def latest(self, who: Principal, most: int) -> Sequence[tuple[Batch, str]]:
+        """The caller's batches of all versions, or everybody's for Owners, newest first, each with its state."""
+        owner = None if who.role >= Role.OWNER else who.name
+        return [(batch, self._state(batch)) for batch in await self._ledger.latest(owner, most)]
+
+    async def get(self, who: Principal, name: str, version: str, execution_id: str) -> tuple[Batch, str]:
+        """One batch and its state."""
+        batch = await self._get(who, name, version, execution_id)
+        return batch, self._state(batch)
+
+    async def some(
+        self, who: Principal, name: str, version: str, execution_id: str, *, start: int, most: int, most_bytes: int
+    ) -> Sequence[tuple[int, bytes | None]]:
+        """So many results from a record on, each with its position; None for one that is larger than `most_bytes`."""
+        batch = await self._get(who, name, version, execution_id)
+        return await self._ledger.some(batch.id, start, most, most_bytes)
+
     async def progress(self, who: Principal, name: str, version: str, execution_id: str) -> Progress:
         """How far a batch has come."""
         batch = await self._get(who, name, version, execution_id)

@@ -37,7 +37,8 @@ COUNT_UNFINISHED = """
 select count(*) from batches where owner = ? and state in ('arriving', 'open') and service is not null
 """
 SELECT = """
-select batches.id, execution_id, owner, services.name, services.version, parallel, total, done, state, failure
+select batches.id, execution_id, owner, services.name, services.version, parallel, total, done, state, failure,
+    batches.created_at, finished_at
 from batches join services on services.id = batches.service where state in ('open', 'complete', 'failed')
 """
 SELECT_SERVICE = """
@@ -53,6 +54,10 @@ select position, answer from batch_results where batch = :batch and position > :
     ) where before < {PAGE_BYTES}
 ) order by position
 """  # noqa: S608 - a number of ours
+SELECT_SOME = """
+select position, case when length(answer) <= ? then answer end as answer from batch_results
+where batch = ? and position >= ? order by position limit ?
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +74,8 @@ class Batch:
     done: int
     state: str  # open, complete or failed
     failure: str  # why it failed
+    created_at: float  # seconds since the epoch, UTC
+    finished_at: float | None = None
 
     @property
     def has_ended(self) -> bool:
@@ -89,7 +96,7 @@ class Ledger:
         self, owner: str, name: str, version: str, chunks: Sequence[list[bytes]], *, parallel: int, most_open: int
     ) -> Batch:
         """Store a batch; it is seen by others, and by a next start, once all its records are there."""
-        execution_id, total = new_id(), sum(map(len, chunks))
+        execution_id, total, now = new_id(), sum(map(len, chunks)), time()
         new = {"execution_id": execution_id, "owner": owner, "name": name, "version": version, "parallel": parallel}
         async with self._store.write() as db:
             [[count]] = await db.execute_fetchall(COUNT_UNFINISHED, (owner,))
@@ -98,7 +105,7 @@ class Ledger:
                     f"You have {count} unfinished batches, all one user may have (batches.max_open_per_user).",
                     retry_after_seconds=60,
                 )
-            inserted = await db.execute(INSERT, new | {"total": total, "now": time()})
+            inserted = await db.execute(INSERT, new | {"total": total, "now": now})
             if not inserted.rowcount or inserted.lastrowid is None:
                 raise NotFound(f"There is no service {name!r} with version {version!r}.")
             batch_id = inserted.lastrowid
@@ -107,7 +114,7 @@ class Ledger:
         except BaseException:
             await self.erase(batch_id)
             raise
-        return Batch(batch_id, execution_id, owner, name, version, parallel, total, 0, "open", "")
+        return Batch(batch_id, execution_id, owner, name, version, parallel, total, 0, "open", "", now)
 
     async def _fill(self, batch_id: int, chunks: Sequence[list[bytes]]) -> None:
         """Store the records, then show the batch."""
@@ -177,6 +184,11 @@ class Ledger:
             after = rows[-1]["position"]
             yield [row["answer"] for row in rows]
 
+    async def some(self, batch_id: int, start: int, most: int, most_bytes: int) -> list[tuple[int, bytes | None]]:
+        """So many results from a position on, in the order of their records; None for one larger than `most_bytes`."""
+        rows = await self._store.read(SELECT_SOME, (most_bytes, batch_id, start, most))
+        return [(row["position"], row["answer"]) for row in rows]
+
     # --- which there are -------------------------------------------------------------------------------------------
 
     async def get(self, name: str, version: str, execution_id: str) -> Batch | None:
@@ -187,6 +199,13 @@ class Ledger:
     async def of_version(self, name: str, version: str) -> list[Batch]:
         """The batches of a version, oldest first."""
         return await self._select("name = ? and version = ?", name, version)
+
+    async def latest(self, owner: str | None, most: int) -> list[Batch]:
+        """The batches of all versions, or those of one owner, newest first and no more than `most`."""
+        rows = await self._store.read(
+            f"{SELECT} and (? is null or owner = ?) order by batches.id desc limit ?", (owner, owner, most)
+        )
+        return [Batch(**row) for row in rows]
 
     async def unfinished(self) -> list[Batch]:
         """What is to be gone on with, oldest first."""

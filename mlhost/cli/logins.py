@@ -17,16 +17,17 @@ MAX_HOST_LENGTH = 60  # characters of this machine's name that go into a token's
 
 
 @click.command()
+@click.argument("address", metavar="[URL]", required=False)
 @click.option("--days", default=DEFAULT_DAYS, show_default=True, help="Days it is good for, 366 at most.")
 @login_options
-def login(days: int, url: str, user: str, password: str) -> None:
-    """Save a login, which mlhost.client.connect() finds from then on.
+def login(address: str | None, days: int, url: str, user: str, password: str) -> None:
+    """Save a login at URL, which mlhost.client.connect() and the commands here find from then on.
 
     What is saved is a personal access token, in a file only you can read: not the password. A server with a certificate
     of its own making is trusted with MLHOST_CA, the certificate's file.
     """
     name = f"login on {socket.gethostname()[:MAX_HOST_LENGTH]}, {datetime.now(UTC):%Y-%m-%d %H:%M:%S.%f}"
-    with errors_in_words(), connect(url, user=user, password=password) as server:
+    with errors_in_words(), connect(address or url, user=user, password=password) as server:
         secret = server.create_token(name, "all", days=days)
         logins = Logins.here()
         old = logins.find(server.url)
@@ -37,9 +38,11 @@ def login(days: int, url: str, user: str, password: str) -> None:
 
 
 @click.command()
+@click.argument("address", metavar="[URL]", required=False)
 @click.option("--url", envvar="MLHOST_URL", help="Address of the server; where you logged in last if not given.")
-def logout(url: str | None) -> None:
+def logout(address: str | None, url: str | None) -> None:
     """End a saved login."""
+    url = address or url
     with errors_in_words():
         logins = Logins.here()
         saved = logins.find(url)

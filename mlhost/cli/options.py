@@ -22,7 +22,9 @@ config_option = click.option(
     type=click.Path(path_type=Path, dir_okay=False, exists=True),
     help="Read settings from this TOML file (default: mlhost.toml in the current folder, if there).",
 )
-data_option = click.option("--data", type=click.Path(file_okay=False), help="Keep everything in this folder.")
+data_option = click.option(
+    "--data", type=click.Path(file_okay=False), help="The folder that the server keeps everything in."
+)
 
 
 def run(work: Coroutine[Any, Any, Result]) -> Result:

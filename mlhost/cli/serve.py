@@ -57,6 +57,8 @@ def serve(
 ) -> None:
     """Start the server; Ctrl-C or SIGTERM ends it after the requests that run.
 
+    It prints where it listens, where its console and its data are, and how to log in.
+
     SIGHUP ends it too, but with TLS makes it read the certificate anew.
     """
     if ephemeral and data:
@@ -128,7 +130,7 @@ def _reload(certificate: Certificate) -> None:
 
 
 def _announcement(host: Host, url: str, admin: Admin) -> str:
-    lines = [f"mlhost {__version__} at {url}", f"Data in {host.folder.path}"]
+    lines = [f"mlhost {__version__} at {url}", f"Console at {url}/console", f"Data in {host.folder.path}"]
     if admin.is_shut_out:
         lines.append(
             f"Sign in as a user of {host.config.ldap.url or host.config.oidc.issuer}; admin does not (auth.keep_admin)."
@@ -140,6 +142,7 @@ def _announcement(host: Host, url: str, admin: Admin) -> str:
         lines.append(f"Log in as admin; the password of the first start is in {admin.password_file}")
     else:
         lines.append("Log in as admin with the password you have set.")
+    lines.append(f"For commands and notebooks: mlhost login {url}")
     return "\n".join(lines)
 
 

@@ -15,6 +15,7 @@ import click
 from mlhost import audit, remote
 from mlhost.auth.passwords import Passwords
 from mlhost.auth.users import role_of, title_of
+from mlhost.cli.asking import password_of
 from mlhost.cli.options import Result, config_option, data_option, existing_folder, run
 from mlhost.config import Config, load
 from mlhost.errors import Conflict
@@ -139,8 +140,7 @@ def with_users(where: Where, verb: Callable[[remote.Register], Coroutine[Any, An
 
     with errors_in_words():
         if where.url is not None:
-            password = os.environ.get("MLHOST_PASSWORD") or click.prompt(f"Password of {where.asker}", hide_input=True)
-            return run(running(where.url, password))
+            return run(running(where.url, password_of(where.asker)))
         path = existing_folder(where.data, where.config_file)
         try:
             folder = DataFolder.open(path)

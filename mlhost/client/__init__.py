@@ -19,19 +19,27 @@ from __future__ import annotations
 import os
 import ssl
 
+from mlhost.client.batches import AsyncBatch, Batch
 from mlhost.client.blocking import BlockingWire
-from mlhost.client.clients import AsyncClient, Client, Snapshot
+from mlhost.client.clients import AsyncClient, Client
+from mlhost.client.comparing import Difference
 from mlhost.client.services import AsyncService, Reply, Service
-from mlhost.client.sessions import AsyncSession, Run, Session
+from mlhost.client.sessions import AsyncSession, Opened, Run, Session
+from mlhost.client.snapshots import Contents, Snapshot
 from mlhost.client.transport import Credentials, Transport
 from mlhost.errors import Invalid, Unavailable
 from mlhost.places import ADMIN, DEFAULT_URL, Logins, data_folder, local_server
 
 __all__ = [
+    "AsyncBatch",
     "AsyncClient",
     "AsyncService",
     "AsyncSession",
+    "Batch",
     "Client",
+    "Contents",
+    "Difference",
+    "Opened",
     "Reply",
     "Run",
     "Service",

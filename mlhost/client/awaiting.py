@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import aiohttp
 
-from mlhost.client.steps import Alone, Answer, Pause, Request, Steps
-from mlhost.client.transport import CONNECT_SECONDS, Transport, silent
+from mlhost.client.steps import Alone, Answer, Pause, Request, Steps, driven
+from mlhost.client.transport import CONNECT_SECONDS, PIECE_BYTES, REFUSED, Transport, silent
 
 if TYPE_CHECKING:
     import ssl
@@ -28,21 +27,8 @@ class AwaitingWire:
         self._http: aiohttp.ClientSession | None = None
 
     async def run(self, steps: Steps[Result]) -> Result:
-        """The result of the steps; what they are interrupted by is thrown into them first, to let them clean up."""
-        do: Callable[[Any], Any] = steps.send
-        given: Any = None
-        while True:
-            try:
-                step = do(given)
-            except StopIteration as end:
-                result: Result = end.value
-                return result
-            try:
-                do, given = steps.send, await self._take(step)
-            except GeneratorExit:  # nobody runs the loop any more that could wait for a last request
-                raise
-            except BaseException as fault:
-                do, given = steps.throw, fault
+        """The result of the steps; see `driven`."""
+        return await driven(steps, self._take)
 
     async def close(self) -> None:
         """Close the connections."""
@@ -73,6 +59,10 @@ class AwaitingWire:
                 request.method, url, data=request.body, headers=request.headers, allow_redirects=False
             ) as response:
                 headers = {name.lower(): value for name, value in response.headers.items()}
-                return Answer(response.status, headers, await response.read())
+                if request.into is None or response.status >= REFUSED:
+                    return Answer(response.status, headers, await response.read())
+                async for piece in response.content.iter_chunked(PIECE_BYTES):
+                    request.into.put(piece, response.content_length or 0)
+                return Answer(response.status, headers, b"")
         except (OSError, aiohttp.ClientError) as fault:
             raise silent(self.transport.url, fault) from fault

@@ -6,12 +6,11 @@ import http.client
 import selectors
 import threading
 import time
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
-from mlhost.client.steps import Alone, Answer, Pause, Request, Steps
-from mlhost.client.transport import CONNECT_SECONDS, Transport, silent
+from mlhost.client.steps import Alone, Answer, Pause, Request, Sink, Steps, at_once, driven
+from mlhost.client.transport import CONNECT_SECONDS, PIECE_BYTES, REFUSED, Transport, silent
 
 if TYPE_CHECKING:
     import ssl
@@ -35,32 +34,21 @@ class BlockingWire:
         self._opened: list[http.client.HTTPConnection] = []
 
     def run(self, steps: Steps[Result]) -> Result:
-        """The result of the steps; what they are interrupted by is thrown into them first, to let them clean up."""
-        do: Callable[[Any], Any] = steps.send
-        given: Any = None
-        while True:
-            try:
-                step = do(given)
-            except StopIteration as end:
-                result: Result = end.value
-                return result
-            try:
-                do, given = steps.send, self._take(step)
-            except BaseException as fault:
-                do, given = steps.throw, fault
+        """The result of the steps; see `driven`."""
+        return at_once(driven(steps, self._take))
 
     def close(self) -> None:
         """Close the connections."""
         while self._opened:
             self._opened.pop().close()
 
-    def _take(self, step: Request | Pause | Alone) -> Any:
+    async def _take(self, step: Request | Pause | Alone) -> Any:
         if isinstance(step, Request):
             return self._send(step)
         if isinstance(step, Pause):
-            return time.sleep(step.seconds)
+            return time.sleep(step.seconds)  # noqa: ASYNC251 - all of this client blocks
         with self._alone:
-            return self.run(step.steps)
+            return await driven(step.steps, self._take)
 
     def _send(self, request: Request) -> Answer:
         connection = self._own_connection()
@@ -69,7 +57,10 @@ class BlockingWire:
             connection.request(request.method, request.path, request.body, dict(request.headers))
             response = connection.getresponse()
             headers = {name.lower(): value for name, value in response.getheaders()}
-            return Answer(response.status, headers, response.read())
+            if request.into is None or response.status >= REFUSED:
+                return Answer(response.status, headers, response.read())
+            _pour(response, request.into)
+            return Answer(response.status, headers, b"")
         except BaseException as fault:
             connection.close()  # an answer that was not read would be taken for the next one's
             if isinstance(fault, OSError | http.client.HTTPException):
@@ -98,6 +89,15 @@ class BlockingWire:
         if at.scheme == "https":
             return http.client.HTTPSConnection(at.netloc, context=self._tls)
         return http.client.HTTPConnection(at.netloc)
+
+
+def _pour(response: http.client.HTTPResponse, into: Sink) -> None:
+    """The body into its sink; IncompleteRead if it ends before its time, which reads of a piece do not say."""
+    total = response.length or 0
+    while piece := response.read(PIECE_BYTES):
+        into.put(piece, total)
+    if into.done < total:
+        raise http.client.IncompleteRead(b"", total - into.done)
 
 
 def _has_something_to_say(socket: Any) -> bool:

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, Self
+from typing import IO, TYPE_CHECKING, Any, Generic, Self
 
 from mlhost.client import functions
+from mlhost.client import snapshots as kept
+from mlhost.client.batches import AnyBatch, AsyncBatch, Batch
+from mlhost.client.comparing import Difference, of_contents, of_versions
 from mlhost.client.functions import Published
 from mlhost.client.services import AnyService, AsyncService, Draft, Service, Told, every, found, published
-from mlhost.client.sessions import AsyncSession, Options, Session
-from mlhost.client.steps import Awaiting, Blocking, Steps, verb
+from mlhost.client.sessions import AsyncSession, Opened, Options, Session
+from mlhost.client.snapshots import Contents, Snapshot, Tell
+from mlhost.client.steps import Awaiting, Blocking, Sink, Steps, verb
 from mlhost.client.transport import Transport, path
+from mlhost.client.values import NamedTypes
+from mlhost.errors import NotFound
 from mlhost.names import RUNTIME
 
 if TYPE_CHECKING:
@@ -21,20 +26,18 @@ if TYPE_CHECKING:
     from mlhost.client.blocking import BlockingWire
 
 
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """A frozen workspace."""
-
-    id: str
-    name: str
-    size: int  # bytes
+UNKNOWN = (
+    "Objects and files were not compared: a version's snapshot was deleted, as it is when a function was published,"
+    " or is somebody else's."
+)
 
 
-class _Verbs(Generic[AnyService]):
+class _Verbs(Generic[AnyService, AnyBatch]):
     """What both kinds of client do."""
 
     wire: Any
     _service: Callable[[Any, Told, Mapping[str, Any]], AnyService]
+    _batch: Callable[[Any, tuple[str, str], str, NamedTypes], AnyBatch]
 
     @property
     def url(self) -> str:
@@ -83,10 +86,75 @@ class _Verbs(Generic[AnyService]):
         return self._service(self.wire, told, made.defaults)
 
     @verb
+    def compare(self, name: str, old: str, new: str) -> Steps[Difference]:
+        """What differs between two versions of a service: signature, code, and what their snapshots hold.
+
+        Snapshots that were deleted, or are somebody else's, cannot be looked into: `unknown` says so.
+        """
+        transport: Transport = self.wire.transport
+        before = (yield from found(transport, name, old)).record
+        after = (yield from found(transport, name, new)).record
+        difference: Difference = of_versions(before, after)
+        if before["snapshotId"] == after["snapshotId"]:
+            return difference
+        try:
+            held: Contents = yield from self._held(before)
+            holds: Contents = yield from self._held(after)
+        except NotFound:
+            return Difference(difference.changes, difference.code, UNKNOWN)
+        return Difference([*difference.changes, *of_contents(held, holds)], difference.code)
+
+    @verb
+    def batches(self, name: str | None = None) -> Steps[list[AnyBatch]]:
+        """The batches the server keeps: one's own, to Owners all; of all services or of one."""
+        made: list[AnyBatch] = []
+        for told in (yield from every(self.wire.transport, name)):
+            batches = path("api", told.name, told.version, "batch")
+            ids = (yield from self.wire.transport.ask("GET", batches)).json()
+            made += [self._batch(self.wire, (told.name, told.version), each, told.outputs) for each in ids]
+        return made
+
+    @verb
+    def batch(self, batch: str) -> Steps[AnyBatch]:
+        """A batch by its id, whichever service it is of; NotFound if there is none."""
+        for told in (yield from every(self.wire.transport, None)):
+            batches = path("api", told.name, told.version, "batch")
+            if batch in (yield from self.wire.transport.ask("GET", batches)).json():
+                return self._batch(self.wire, (told.name, told.version), batch, told.outputs)
+        raise NotFound(f"There is no batch {batch!r}.")
+
+    @verb
+    def sessions(self) -> Steps[list[Opened]]:
+        """The open sessions of whoever is signed in."""
+        told = (yield from self.wire.transport.ask("GET", "/sessions")).json()
+        return [
+            Opened(each["id"], each["name"], each.get("placement", ""), each.get("pythonVersion", "")) for each in told
+        ]
+
+    @verb
+    def kill_session(self, session: str) -> Steps[None]:
+        """End a session by its id, whatever it is doing; NotFound if there is none."""
+        yield from self.wire.transport.ask("DELETE", path("sessions", session, "force"))
+
+    @verb
     def snapshots(self) -> Steps[list[Snapshot]]:
-        """The snapshots of whoever is signed in."""
-        told = (yield from self.wire.transport.ask("GET", "/snapshots")).json()
-        return [Snapshot(each["id"], each["name"], each["contentSize"]) for each in told]
+        """The snapshots of whoever is signed in, the oldest first."""
+        return (yield from kept.every(self.wire.transport))
+
+    @verb
+    def snapshot(self, snapshot: str) -> Steps[Snapshot]:
+        """A snapshot by its id, or by its name if only one has it; NotFound if there is none."""
+        return (yield from kept.found(self.wire.transport, snapshot))
+
+    @verb
+    def contents(self, snapshot: str) -> Steps[Contents]:
+        """What a snapshot holds, by its id; it is downloaded, and nothing of it is opened."""
+        return (yield from kept.contents(self.wire.transport, snapshot))
+
+    @verb
+    def download_snapshot(self, snapshot: str, file: IO[bytes], tell: Tell | None = None) -> Steps[None]:
+        """Write a snapshot, by its id, to a file as a zip; `tell` hears how many bytes of how many are there."""
+        yield from kept.downloaded(self.wire.transport, snapshot, file, tell)
 
     @verb
     def delete_snapshot(self, snapshot: str) -> Steps[None]:
@@ -98,6 +166,15 @@ class _Verbs(Generic[AnyService]):
         """The state of the server's parts."""
         told: dict[str, Any] = (yield from self.wire.transport.ask("GET", "/status")).json()
         return told
+
+    @verb
+    def backup(self, file: IO[bytes], tell: Tell | None = None) -> Steps[None]:
+        """Write all that the server is to a file, for `mlhost restore`; `tell` hears how many bytes of how many.
+
+        Forbidden unless an Owner asks who signed in with a password: whoever has the file can make any token.
+        """
+        into = Sink(file, tell) if tell else Sink(file)
+        yield from self.wire.transport.ask("GET", "/backup", into=into)
 
     @verb
     def bearer(self) -> Steps[str]:
@@ -120,6 +197,11 @@ class _Verbs(Generic[AnyService]):
         """End a token of any kind (RFC 7009); one that does not hold any more has ended already."""
         yield from self.wire.transport.revoke(token)
 
+    def _held(self, version: Mapping[str, Any]) -> Steps[Contents]:
+        """What the workspace held that a version was published with; NotFound if its snapshot is out of reach."""
+        snapshot: str | None = version["snapshotId"]
+        return (yield from kept.contents(self.wire.transport, snapshot)) if snapshot else kept.NOTHING
+
     def _carried(self, made: Published) -> Steps[str]:
         """A snapshot that holds the pickle and nothing else; as bytes, so that nobody opens it but the service."""
         transport: Transport = self.wire.transport
@@ -133,10 +215,10 @@ class _Verbs(Generic[AnyService]):
         return told
 
 
-class Client(_Verbs[Service], Blocking):
+class Client(_Verbs[Service, Batch], Blocking):
     """A server, as whoever is signed in sees it; made by `connect`. `close`, or the end of its `with`, signs out."""
 
-    _service = Service
+    _service, _batch = Service, Batch
 
     def __init__(self, wire: BlockingWire, *, trust: bool = False) -> None:
         super().__init__(wire)
@@ -145,6 +227,10 @@ class Client(_Verbs[Service], Blocking):
     def session(self, name: str | None = None, *, snapshot: str | None = None, placement: str | None = None) -> Session:
         """Open a session, on a snapshot's workspace if one is named."""
         return Session(self.wire, Options(name, snapshot, placement, self._trust))
+
+    def attach(self, session: str) -> Session:
+        """A session that is open already, by its id; NotFound if there is none."""
+        return Session(self.wire, Options(trust=self._trust, there=session))
 
     def service(
         self, name: str, version: str | None = None, *, description: str | None = None, replace: bool = False
@@ -177,10 +263,10 @@ class Client(_Verbs[Service], Blocking):
         self.close()
 
 
-class AsyncClient(_Verbs[AsyncService], Awaiting):
+class AsyncClient(_Verbs[AsyncService, AsyncBatch], Awaiting):
     """The same for an event loop: every verb gives something to await. Signs in with its first request."""
 
-    _service = AsyncService
+    _service, _batch = AsyncService, AsyncBatch
 
     def __init__(self, wire: AwaitingWire, *, trust: bool = False) -> None:
         super().__init__(wire)
@@ -191,6 +277,10 @@ class AsyncClient(_Verbs[AsyncService], Awaiting):
     ) -> AsyncSession:
         """A session, opened by `await` or `async with`."""
         return AsyncSession(self.wire, Options(name, snapshot, placement, self._trust))
+
+    def attach(self, session: str) -> AsyncSession:
+        """A session that is open already, by its id, for `await` or `async with`; NotFound if there is none."""
+        return AsyncSession(self.wire, Options(trust=self._trust, there=session))
 
     async def close(self) -> None:
         """Sign out, if a password was given, and close the connections."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from base64 import b64decode
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from mlhost.client import batches, values
+from mlhost.client.batches import AnyBatch, AsyncBatch, Batch
 from mlhost.client.steps import Awaiting, Blocking, Steps, verb
 from mlhost.client.transport import Transport, path
 from mlhost.client.values import NamedTypes
@@ -55,6 +56,7 @@ class Told:
     outputs: NamedTypes
     description: str | None
     published_by: str
+    record: Mapping[str, Any] = field(repr=False, compare=False)  # all of it, as it came
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,11 @@ class Reply:
     outputs: dict[str, Any]
     console: str
     files: dict[str, bytes | None] = field(repr=False)  # those the service declares; None: not made by this call
+
+    @property
+    def made(self) -> list[str]:
+        """The names of the files that this call made."""
+        return [name for name, content in self.files.items() if content is not None]
 
 
 def found(transport: Transport, name: str, version: str | None) -> Steps[Told]:
@@ -100,10 +107,11 @@ def published(
     return (yield from found(transport, name, version))
 
 
-class _Verbs:
+class _Verbs(Generic[AnyBatch]):
     """What both kinds of service do."""
 
     wire: Any
+    _batch: Callable[[Any, tuple[str, str], str, NamedTypes], AnyBatch]
     told: Told
     defaults: Mapping[str, Any]  # of inputs, if the service was published from a function here
 
@@ -116,6 +124,11 @@ class _Verbs:
     def version(self) -> str:
         """Which version of it this is."""
         return self.told.version
+
+    @property
+    def record(self) -> Mapping[str, Any]:
+        """All that the server tells of it: its code (to its publisher and Owners), where it runs, since when."""
+        return self.told.record
 
     @property
     def inputs(self) -> dict[str, str]:
@@ -148,6 +161,11 @@ class _Verbs:
         return (yield from self._answered(values, named))
 
     @verb
+    def ask_plainly(self, inputs: Mapping[str, Any]) -> Steps[Reply]:
+        """Call it with inputs as JSON has them; so are the outputs then."""
+        return (yield from self._told_of(inputs))
+
+    @verb
     def batch(self, rows: Any, *, parallel: int = 10, progress: bool = True) -> Steps[Any]:
         """Score many records under one id: a data frame with a column for each input, or an iterable of mappings.
 
@@ -155,13 +173,23 @@ class _Verbs:
         a data frame with its index and a column for each output; else a list of dicts. Where a record failed, the
         outputs are missing and `error` says why. `progress` shows a bar on stderr if tqdm is installed.
         """
-        inputs = values.records(rows, self.told.inputs)
-        told = [
-            values.encoded(values.bound(self.told.inputs, self.defaults, (), each), self.told.inputs) for each in inputs
-        ]
         transport: Transport = self.wire.transport
-        results = yield from batches.scored(transport, self._path(), told, parallel, self.told.name if progress else "")
+        records = self._records(rows)
+        title = self.told.name if progress else ""
+        results = yield from batches.scored(transport, self._path(), records, parallel, title)
         return batches.gathered(rows, results, self.told.outputs)
+
+    @verb
+    def start(self, rows: Any, *, parallel: int = 10) -> Steps[AnyBatch]:
+        """Begin what `batch` does and leave it to the server, which keeps the results for a while; see `Batch`."""
+        transport: Transport = self.wire.transport
+        return self._begun((yield from batches.begun(transport, self._path(), self._records(rows), parallel)))
+
+    @verb
+    def batches(self) -> Steps[list[AnyBatch]]:
+        """The batches of this version that the server keeps: one's own, to Owners all; the oldest first."""
+        told = (yield from self.wire.transport.ask("GET", f"{self._path()}/batch")).json()
+        return [self._begun(each) for each in told]
 
     @verb
     def swagger(self) -> Steps[dict[str, Any]]:
@@ -179,15 +207,27 @@ class _Verbs:
     def _path(self) -> str:
         return path("api", self.told.name, self.told.version)
 
+    def _begun(self, batch: str) -> AnyBatch:
+        return self._batch(self.wire, (self.told.name, self.told.version), batch, self.told.outputs)
+
+    def _records(self, rows: Any) -> list[dict[str, Any]]:
+        types = self.told.inputs
+        inputs = values.records(rows, types)
+        return [values.encoded(values.bound(types, self.defaults, (), each), types) for each in inputs]
+
     def _answered(self, given: tuple[Any, ...], named: dict[str, Any]) -> Steps[Reply]:
         types = self.told.inputs
         inputs = values.encoded(values.bound(types, self.defaults, given, named), types)
+        reply = yield from self._told_of(inputs)
+        return replace(reply, outputs=values.decoded(reply.outputs, self.told.outputs))
+
+    def _told_of(self, inputs: Mapping[str, Any]) -> Steps[Reply]:
         transport: Transport = self.wire.transport
         told = (yield from transport.ask("POST", self._path(), inputs)).json()
         if not told["success"]:
             raise CodeFailed(told["errorMessage"], console=told["consoleOutput"])
         files = {name: None if text is None else b64decode(text) for name, text in told["outputFiles"].items()}
-        return Reply(values.decoded(told["outputParameters"], self.told.outputs), told["consoleOutput"], files)
+        return Reply(told["outputParameters"], told["consoleOutput"], files)
 
     def __repr__(self) -> str:
         takes, gives = (
@@ -196,16 +236,20 @@ class _Verbs:
         return f"<{type(self).__name__} {self.name} {self.version} ({takes}) -> ({gives})>"
 
 
-class Service(_Verbs, Blocking):
+class Service(_Verbs[Batch], Blocking):
     """A published version, called like a function."""
+
+    _batch = Batch
 
     def __init__(self, wire: BlockingWire, told: Told, defaults: Mapping[str, Any] | None = None) -> None:
         super().__init__(wire)
         self.told, self.defaults = told, defaults or {}
 
 
-class AsyncService(_Verbs, Awaiting):
+class AsyncService(_Verbs[AsyncBatch], Awaiting):
     """A published version; calling it gives something to await."""
+
+    _batch = AsyncBatch
 
     def __init__(self, wire: AwaitingWire, told: Told, defaults: Mapping[str, Any] | None = None) -> None:
         super().__init__(wire)
@@ -231,4 +275,5 @@ def _told(service: dict[str, Any]) -> Told:
         outputs=_named(service["outputParameterDefinitions"]),
         description=service["description"],
         published_by=service["versionPublishedBy"],
+        record=service,
     )

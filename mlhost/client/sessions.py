@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Generic, Self
 from mlhost.client import functions
 from mlhost.client.pickles import dumped, trusted
 from mlhost.client.services import AnyService, AsyncService, Draft, Service, Told, published
-from mlhost.client.steps import Awaiting, Blocking, Steps, verb
+from mlhost.client.steps import Awaiting, Blocking, Pause, Steps, verb
 from mlhost.client.transport import Transport, path
 from mlhost.client.values import decoded
 from mlhost.errors import CodeFailed, Forbidden, Gone, NotFound
@@ -20,6 +20,9 @@ from mlhost.names import RUNTIME
 if TYPE_CHECKING:
     from mlhost.client.awaiting import AwaitingWire
     from mlhost.client.blocking import BlockingWire
+
+
+LOOK_SECONDS = 0.2  # between two looks at a console that is followed
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +45,17 @@ class Options:
     snapshot: str | None = None
     placement: str | None = None
     trust: bool = False
+    there: str | None = None  # the id of one that is open already
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """An open session, as the server lists it."""
+
+    id: str
+    name: str
+    placement: str  # process, interpreter or inline
+    python: str  # "3.11.7"
 
 
 class _Verbs(Generic[AnyService]):
@@ -129,6 +143,23 @@ class _Verbs(Generic[AnyService]):
         return content
 
     @verb
+    def follow(self, show: Callable[[str], object]) -> Steps[None]:
+        """Have `show` called with what is printed, what there is first; returns when the session is closed.
+
+        A block that begins empties the console: a text that does not begin as the last one did is told from its start.
+        """
+        told = ""
+        while True:
+            try:
+                text = (yield from self._ask("GET", "console-output")).json()["consoleOutput"]
+            except (NotFound, Gone):
+                return
+            if fresh := text.removeprefix(told):
+                show(fresh)
+            told = text
+            yield Pause(LOOK_SECONDS)
+
+    @verb
     def console(self) -> Steps[str]:
         """What the running or last block printed so far."""
         told: str = (yield from self._ask("GET", "console-output")).json()["consoleOutput"]
@@ -192,6 +223,10 @@ class _Verbs(Generic[AnyService]):
 
     def _opened(self) -> Steps[None]:
         wanted = self._options
+        if wanted.there is not None:
+            self.id = wanted.there
+            yield from self._ask("GET", "history")  # NotFound if there is none
+            return
         fields = {"name": wanted.name, "snapshotId": wanted.snapshot, "placement": wanted.placement}
         asked = {key: value for key, value in fields.items() if value is not None}
         transport: Transport = self.wire.transport

@@ -7,9 +7,9 @@ runs it on the spot, one of the asynchronous client gives something to await. No
 from __future__ import annotations
 
 import functools
-from collections.abc import Awaitable, Callable, Generator, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, overload
+from typing import IO, TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, overload
 
 from mlhost.errors import Invalid, Unavailable
 from mlhost.params.jsontext import parse
@@ -30,6 +30,25 @@ class Request:
     path: str
     body: bytes | None = None
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)  # a token is among them
+    into: Sink | None = None  # what takes the body of an answer that is no refusal, which then has none
+
+
+@dataclass(slots=True)
+class Sink:
+    """Where a large body goes as it comes; `tell` hears of every piece: bytes so far, and of all (0: not known)."""
+
+    file: IO[bytes]
+    tell: Callable[[int, int], object] = lambda _done, _total: None
+    done: int = 0
+
+    def put(self, piece: bytes, total: int) -> None:
+        """Write a piece; Unavailable if the disk does not take it, which is no fault of the server's."""
+        try:
+            self.file.write(piece)
+        except OSError as fault:
+            raise Unavailable(f"What was to be kept cannot be written: {fault.strerror}.") from fault
+        self.done += len(piece)
+        self.tell(self.done, total)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +82,38 @@ class Alone:
 
 
 Steps = Generator[Request | Pause | Alone, Any, Result]
+
+
+async def driven(steps: Steps[Result], take: Callable[[Request | Pause | Alone], Awaitable[Any]]) -> Result:
+    """The result of the steps; what they are interrupted by is thrown into them first, to let them clean up.
+
+    Both kinds of client run this one loop: `take` does a step in the client's own way.
+    """
+    do: Callable[[Any], Any] = steps.send
+    given: Any = None
+    while True:
+        try:
+            step = do(given)
+        except StopIteration as end:
+            result: Result = end.value
+            return result
+        try:
+            do, given = steps.send, await take(step)
+        except GeneratorExit:  # nobody runs the loop any more that could wait for a last request
+            raise
+        except BaseException as fault:
+            do, given = steps.throw, fault
+
+
+def at_once(work: Coroutine[Any, Any, Result]) -> Result:
+    """The result of a coroutine that waits for nothing but what blocks."""
+    try:
+        work.send(None)
+    except StopIteration as end:
+        result: Result = end.value
+        return result
+    work.close()
+    raise RuntimeError("a blocking client was given something to await")
 
 
 class Blocking:

@@ -12,13 +12,15 @@ from time import monotonic
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from mlhost.client.steps import Alone, Answer, Request, Steps
+from mlhost.client.steps import Alone, Answer, Request, Sink, Steps
 from mlhost.errors import BY_CODE, MlhostError, Unauthenticated, Unavailable, from_wire
 from mlhost.params.jsontext import render
 
 PROGRAM = "mlhost-cli"  # as which programs of this machine are known to the server's OAuth
 CONNECT_SECONDS = 10.0  # until a server that does not answer at all is given up
 RENEW_SECONDS = 60.0  # before an access token ends, or half of what it lives for
+PIECE_BYTES = 1 << 18  # of a large body that are passed on at once
+REFUSED = 300  # the status from which on an answer is a refusal: the server sends nobody elsewhere
 BEARER = "Authorization"
 JSON = "application/json"
 FORM = "application/x-www-form-urlencoded"
@@ -80,17 +82,21 @@ class Transport:
         body: bytes | None = None,
         content_type: str = BYTES,
         query: dict[str, str] | None = None,
+        into: Sink | None = None,
     ) -> Steps[Answer]:
-        """The answer to a request; the error of `mlhost.errors` that the server tells if it refuses."""
+        """The answer to a request; the error of `mlhost.errors` that the server tells if it refuses.
+
+        `into` takes its body where that may be large.
+        """
         headers = {"Content-Type": content_type} if body is not None else {}
         if json is not None:
             body, headers = render(json), {"Content-Type": JSON}
         target = f"{path}?{urlencode(query)}" if query else path
         token = yield from self.token()
-        answer: Answer = yield Request(method, target, body, headers | {BEARER: f"Bearer {token}"})
+        answer: Answer = yield Request(method, target, body, headers | {BEARER: f"Bearer {token}"}, into)
         if answer.status == 401 and self._pair is not None:
             token = yield Alone(self._renewed(token))
-            answer = yield Request(method, target, body, headers | {BEARER: f"Bearer {token}"})
+            answer = yield Request(method, target, body, headers | {BEARER: f"Bearer {token}"}, into)
         return checked(answer)
 
     def sign_in(self) -> Steps[None]:
@@ -134,7 +140,7 @@ class Transport:
         who = self.credentials
         if not who.password:
             raise Unauthenticated(
-                f"No login for {self.url} is known here: run mlhost login --url {self.url}, set MLHOST_TOKEN,"
+                f"No login for {self.url} is known here: run mlhost login {self.url}, set MLHOST_TOKEN,"
                 " or give connect() a token, or user and password."
             )
         asked = render({"username": who.user, "password": who.password})
@@ -151,7 +157,7 @@ class Transport:
 
 def checked(answer: Answer) -> Answer:
     """The answer, unless it is a refusal."""
-    if answer.status >= 300:  # the server sends nobody elsewhere
+    if answer.status >= REFUSED:
         raise error_of(answer)
     return answer
 

@@ -15,7 +15,7 @@ from typing import Concatenate, Protocol
 from mlhost.errors import CodeFailed, MlhostError
 from mlhost.executors import Given, Result
 from mlhost.runtime.freeze import thaw
-from mlhost.runtime.parcels import CHUNK_BYTES, drop, put_chunk, read_chunk
+from mlhost.runtime.parcels import CHUNK_BYTES, Parcel, drop, put_chunk, read_chunk
 from mlhost.runtime.workspace import Workspace
 
 _numbers = itertools.count(1)
@@ -58,12 +58,19 @@ async def thaw_into(call: Call, frozen: AsyncIterable[bytes]) -> None:
     await open_in(call, frozen, thaw)
 
 
-async def open_in(call: Call, content: AsyncIterable[bytes], opener: Callable[[Workspace, int], None]) -> None:
-    """Send bytes into a worker and then have `opener` open the parcel of that number there."""
+async def open_in(call: Call, content: AsyncIterable[bytes], opener: Callable[[Workspace, int], Result]) -> Result:
+    """Send bytes into a worker and then have `opener` open the parcel of that number there; what it returns."""
     async with lent(call) as number:
         async for chunk in content:
             await call(put_chunk, number, chunk)
-        await call(opener, number)
+        return await call(opener, number)
+
+
+async def pieces(parcel: Parcel) -> AsyncIterator[bytes]:
+    """All bytes of a parcel of the host's own, a chunk at a time."""
+    parcel.seek(0)
+    while chunk := await asyncio.to_thread(parcel.read, CHUNK_BYTES):
+        yield chunk
 
 
 async def _drop(call: Call, number: int) -> None:

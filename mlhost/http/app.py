@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from aiohttp import web
 
 from mlhost.host import Host
 from mlhost.http import (
     assets,
+    backup,
     batches,
     console,
     errors,
@@ -43,9 +46,12 @@ TOLD = (
     sessions.routes,
     snapshots.routes,
     status.routes,
+    backup.routes,
     nodes.routes,
     metrics.routes,
 )
+# All of the API. Routes are tried in order, and the first is the hot path; those of pages come after these.
+TABLES = (scoring.routes, about.routes, *TOLD, batches.routes, oauth.routes, oidc.routes)
 
 
 def create_app(host: Host) -> web.Application:
@@ -56,15 +62,11 @@ def create_app(host: Host) -> web.Application:
     )
     app[HOST] = host
     app[TRAFFIC] = Traffic()
+    app[backup.TAKING] = asyncio.Lock()
     app[metrics.EXPOSITION] = Exposition(host)
     origins.guard(app, host.config.server)
-    app.add_routes(scoring.routes)  # first: routes are tried in order, and this one is the hot path
-    app.add_routes(about.routes)
-    for routes in TOLD:
+    for routes in TABLES:
         app.add_routes(routes)
-    app.add_routes(batches.routes)
-    app.add_routes(oauth.routes)
-    app.add_routes(oidc.routes)
     app.add_routes(assets.routes)
     console.add_to(app)
     app[about.DOCUMENTS] = documents()

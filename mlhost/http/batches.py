@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Mapping
 from urllib.parse import quote
 
 from aiohttp import web
 
 from mlhost.batches import Progress
-from mlhost.errors import NotFound
+from mlhost.errors import Busy, Invalid, NotFound
 from mlhost.http import query
 from mlhost.http.exchange import attachment, body, record
 from mlhost.http.keys import HOST, WHO
 from mlhost.http.routes import Routes
+from mlhost.openapi.operations import Bytes, Operation
 from mlhost.params import jsontext
 
-routes = Routes()
+routes = Routes("Service Consumption APIs")
 
 DEFAULT_PARALLEL = 10
 
 
-@routes.post("/api/{name}/{version}/batch")
+# Each service's own document tells what these take and give; here is what they may refuse.
+@routes.post(
+    "/api/{name}/{version}/batch",
+    tells=Operation("startBatch", takes=Bytes("application/json"), refuses=(NotFound, Busy)),
+)
 async def start(request: web.Request) -> web.Response:
     """Begin a batch."""
     batches, match = request.app[HOST].batches, request.match_info
@@ -31,24 +36,26 @@ async def start(request: web.Request) -> web.Response:
     return record(answer, status=202, location=quote(f"{request.path}/{execution_id}"))
 
 
-@routes.get("/api/{name}/{version}/batch")
+@routes.get("/api/{name}/{version}/batch", tells=Operation("listBatches", refuses=(NotFound,)))
 async def list_ids(request: web.Request) -> web.Response:
     """The ids of the caller's batches."""
     return record(await request.app[HOST].batches.list(request[WHO], **request.match_info))
 
 
-@routes.get("/api/{name}/{version}/batch/{executionId}")
+@routes.get("/api/{name}/{version}/batch/{executionId}", tells=Operation("getBatch", refuses=(Invalid, NotFound)))
 async def get(request: web.Request) -> web.StreamResponse:
     """How far a batch is, and its results: all once it has ended, those there are if partial ones are asked for."""
-    batches, (name, version, execution_id) = request.app[HOST].batches, request.match_info.values()
+    name, version, execution_id = request.match_info.values()
     partial = query.boolean(query.given(request, "showPartialResults", "showPartialResult"))
-    progress = await batches.progress(request[WHO], name, version, execution_id)
-    if partial or progress.has_ended:
-        return await _stream(request, progress, batches.results(request[WHO], name, version, execution_id))
+    # An addition to the original: there may be a million results.
+    without = query.boolean(query.given(request, "withoutResults"))
+    progress = await request.app[HOST].batches.progress(request[WHO], name, version, execution_id)
+    if (partial or progress.has_ended) and not without:
+        return await tell(request, name, version, execution_id)
     return web.Response(body=_head(progress) + _tail(progress, progress.done), content_type="application/json")
 
 
-@routes.delete("/api/{name}/{version}/batch/{executionId}")
+@routes.delete("/api/{name}/{version}/batch/{executionId}", tells=Operation("deleteBatch", refuses=(NotFound,)))
 async def delete(request: web.Request) -> web.Response:
     """Cancel and delete a batch."""
     name, version, execution_id = request.match_info.values()
@@ -56,15 +63,20 @@ async def delete(request: web.Request) -> web.Response:
     return record([execution_id])
 
 
-@routes.get("/api/{name}/{version}/batch/{executionId}/{index}/files")
+@routes.get(
+    "/api/{name}/{version}/batch/{executionId}/{index}/files", tells=Operation("listBatchFiles", refuses=(NotFound,))
+)
 async def list_files(request: web.Request) -> web.Response:
     """The names of the files a record's code made."""
     return record(list(await request.app[HOST].batches.files(request[WHO], *request.match_info.values())))
 
 
-@routes.get("/api/{name}/{version}/batch/{executionId}/{index}/files/{fileName}")
+@routes.get(
+    "/api/{name}/{version}/batch/{executionId}/{index}/files/{fileName}",
+    tells=Operation("getBatchFile", refuses=(NotFound,)),
+)
 async def get_file(request: web.Request) -> web.Response:
-    """One of these files."""
+    """One of the files a record's code made."""
     content = await request.app[HOST].batches.file(request[WHO], *request.match_info.values())
     return attachment(content, request.match_info["fileName"])
 
@@ -72,20 +84,22 @@ async def get_file(request: web.Request) -> web.Response:
 # --- the answer that may be long -----------------------------------------------------------------------------------
 
 
-async def _stream(
-    request: web.Request, progress: Progress, pages: AsyncIterator[Sequence[bytes]]
+async def tell(
+    request: web.Request, name: str, version: str, execution_id: str, headers: Mapping[str, str] | None = None
 ) -> web.StreamResponse:
-    """The answer piece by piece, as results are read from the store.
+    """The answer with all results there are, piece by piece, as they are read from the store.
 
     The count comes after them: while the batch runs it is that of the results the answer holds.
     """
-    response = web.StreamResponse()
+    batches, who = request.app[HOST].batches, request[WHO]
+    progress = await batches.progress(who, name, version, execution_id)
+    response = web.StreamResponse(headers=headers)
     response.content_type = "application/json"
     await response.prepare(request)
     try:
         await response.write(_head(progress))
         sent = 0
-        async for page in pages:
+        async for page in batches.results(who, name, version, execution_id):
             await response.write((b"," if sent else b"") + b",".join(page))
             sent += len(page)
         if progress.has_ended and sent != progress.done:

@@ -14,7 +14,7 @@ from mlhost import errors
 from mlhost.auth.principal import Principal
 from mlhost.http import trail
 from mlhost.http.exchange import WireStruct
-from mlhost.http.keys import TRAFFIC, WHO
+from mlhost.http.keys import HOST, TRAFFIC, WHO
 from mlhost.params import jsontext
 
 log = logging.getLogger(__name__)
@@ -76,16 +76,13 @@ async def middleware(request: web.Request, handler: Handler) -> web.StreamRespon
         traffic.end()
     if traffic.draining:
         response.force_close()
+    resource = request.match_info.route.resource
+    route = resource.canonical if resource else "-"
+    # A method that no route has may be any word, as many as a caller can think of.
+    request.app[HOST].metrics.answers[request.method if resource else "-", route, response.status] += 1
     if is_logged(response.status, is_call=request.path.startswith("/api/")):
-        resource = request.match_info.route.resource
-        log_request(
-            request.method,
-            resource.canonical if resource else "-",
-            response.status,
-            time.perf_counter() - started,
-            request.get(WHO),
-            trail.request_id(request),
-        )
+        seconds, request_id = time.perf_counter() - started, trail.request_id(request)
+        log_request(request.method, route, response.status, seconds, request.get(WHO), request_id)
     trail.write(request, response.status, response.headers.get("Location", ""))
     return response
 

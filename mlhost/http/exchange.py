@@ -11,7 +11,7 @@ import functools
 import logging
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from datetime import UTC, datetime
 from time import monotonic
 from typing import Annotated, Any, TypeVar, get_args
@@ -26,6 +26,7 @@ from multidict import MultiDictProxy
 from mlhost.errors import Invalid
 from mlhost.http.keys import HOST
 from mlhost.params import jsontext
+from mlhost.runtime.parcels import Parcel
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +34,7 @@ Wire = TypeVar("Wire", bound=msgspec.Struct)
 Read = TypeVar("Read")
 
 PIECE_BYTES = 1 << 18  # of a file that are passed on at once
+SMALL_BYTES = 1 << 20  # of a body that is held in memory
 MAX_TEXT_BYTES = 1 << 20  # of a text in a form
 SLOWEST_BYTES_PER_SECOND = 10_000  # that a sender may keep up, after the first `server.body_seconds`
 
@@ -85,6 +87,26 @@ async def posted(request: web.Request) -> MultiDictProxy[str | bytes | bytearray
         raise web.HTTPRequestTimeout from None
     except LookupError:
         raise Invalid("The body is in a character set that this server does not know.") from None
+
+
+@asynccontextmanager
+async def whole(request: web.Request) -> AsyncIterator[bytes | Parcel]:
+    """The whole body as `body` gives it; a large one in a parcel, an unnamed file of the folder for work."""
+    if request.content.is_eof():
+        yield await body(request)
+        return
+    with ExitStack() as stack:
+        held, large = bytearray(), None
+        async for piece in _pieces(request, request.content.readany):
+            held += piece
+            if len(held) > SMALL_BYTES:
+                large = large or stack.enter_context(Parcel(request.app[HOST].folder.work, small=False))
+                await asyncio.to_thread(large.write, held)
+                held = bytearray()
+        if large is not None:
+            await asyncio.to_thread(large.write, held)
+            await asyncio.to_thread(large.flush)
+        yield bytes(held) if large is None else large
 
 
 async def read(request: web.Request, kind: type[Wire], most: int | None = None) -> Wire:

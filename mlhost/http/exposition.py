@@ -22,6 +22,7 @@ from mlhost import __version__
 from mlhost.engines import COMPILED, WORKERS
 from mlhost.executors.pool import Usage
 from mlhost.host import Host
+from mlhost.metrics import Answer
 from mlhost.metrics.tally import BOUNDS, Tally, Timings
 from mlhost.scoring import Ready
 
@@ -82,8 +83,15 @@ def _of_host(host: Host) -> Iterator[Metric]:
     ):
         yield GaugeMetricFamily(name, told, value)
     yield CounterMetricFamily("mlhost_unknown_calls", "Calls of services there are none of.", host.metrics.unknown)
+    answers = (Sample(f"{ANSWERS}_total", _answer(key), count) for key, count in host.metrics.answers.copy().items())
+    yield _family(ANSWERS, "Requests of all routes, by how they were answered.", "counter", answers)
     late = _histogram(LATENESS, {}, host.metrics.lateness)
     yield _family(LATENESS, "How late the event loop was, looked at once a second.", "histogram", late)
+
+
+def _answer(answer: Answer) -> Labels:
+    method, route, status = answer
+    return {"method": method, "route": route, "status": str(status)}
 
 
 def _of_versions(versions: list[tuple[Ready, Usage]]) -> Iterator[Metric]:
@@ -150,6 +158,7 @@ def _workers(ready: Ready, usage: Usage) -> Iterator[Sample]:
         yield Sample(WORKERS_OF_VERSION, _labels(ready) | {"state": state}, count)
 
 
+ANSWERS = "mlhost_http_requests"
 LATENESS = "mlhost_loop_lateness_seconds"
 WORKERS_OF_VERSION = "mlhost_service_workers"
 WAITING = "mlhost_waiting_calls"

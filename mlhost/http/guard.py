@@ -43,6 +43,7 @@ PERMISSIONS: dict[tuple[str, str], Permission] = {
     ("GET", "/openapi.json"): ANYONE,
     ("GET", "/static/{path}"): ANYONE,  # scripts and styles, the same for everybody
     ("GET", "/status"): ANY_ROLE,
+    ("GET", "/backup"): ADMINISTER,
     ("GET", "/metrics"): ANY_ROLE,
     ("GET", "/metrics/history"): ANY_ROLE,
     ("POST", "/login"): ANYONE,
@@ -131,11 +132,47 @@ PERMISSIONS: dict[tuple[str, str], Permission] = {
     ("GET", "/console/services/{name}/{version}/diff"): ANY_ROLE,
     ("GET", "/console/services/{name}/{version}/delete"): PUBLISH,
     ("POST", "/console/services/{name}/{version}/delete"): PUBLISH,
+    ("GET", "/console/sessions"): ANY_ROLE,
+    ("POST", "/console/sessions"): RUN_CODE,
+    ("GET", "/console/sessions/{id}"): RUN_CODE,
+    ("POST", "/console/sessions/{id}/run"): RUN_CODE,
+    ("POST", "/console/sessions/{id}/cancel"): RUN_CODE,
+    ("GET", "/console/sessions/{id}/console"): RUN_CODE,
+    ("GET", "/console/sessions/{id}/inside"): RUN_CODE,
+    ("POST", "/console/sessions/{id}/objects/{objectName}/delete"): RUN_CODE,
+    ("POST", "/console/sessions/{id}/files"): RUN_CODE,
+    ("GET", "/console/sessions/{id}/files/{fileName}"): RUN_CODE,
+    ("POST", "/console/sessions/{id}/files/{fileName}/delete"): RUN_CODE,
+    ("POST", "/console/sessions/{id}/snapshot"): RUN_CODE,
+    ("POST", "/console/sessions/{id}/publish"): PUBLISH,
+    ("POST", "/console/sessions/{id}/close"): ANY_ROLE,
+    ("GET", "/console/snapshots"): ANY_ROLE,
+    ("GET", "/console/snapshots/{id}"): ANY_ROLE,
+    ("GET", "/console/snapshots/{id}/content"): ANY_ROLE,
+    ("GET", "/console/snapshots/{id}/diff"): ANY_ROLE,
+    ("GET", "/console/snapshots/{id}/delete"): ANY_ROLE,
+    ("POST", "/console/snapshots/{id}/delete"): ANY_ROLE,
+    ("GET", "/console/batches"): ANY_ROLE,
+    ("POST", "/console/services/{name}/{version}/batch"): ANY_ROLE,
+    ("GET", "/console/batches/{name}/{version}/{executionId}"): ANY_ROLE,
+    ("GET", "/console/batches/{name}/{version}/{executionId}/results.json"): ANY_ROLE,
+    ("GET", "/console/batches/{name}/{version}/{executionId}/{index}/files/{fileName}"): ANY_ROLE,
+    ("POST", "/console/batches/{name}/{version}/{executionId}/delete"): ANY_ROLE,
+    ("GET", "/console/users"): ADMINISTER,
+    ("POST", "/console/users"): ADMINISTER,
+    ("GET", "/console/users/{user}"): ADMINISTER,
+    ("POST", "/console/users/{user}"): ADMINISTER,
+    ("POST", "/console/users/{user}/revoke"): ADMINISTER,
+    ("GET", "/console/tokens"): ANY_ROLE,
+    ("POST", "/console/tokens"): ANY_ROLE,
+    ("POST", "/console/tokens/{tokenId}/revoke"): ANY_ROLE,
+    ("GET", "/console/audit"): ADMINISTER,
 }
 
 
 CONSUMPTION = "/api/"  # all that a personal token for one service opens
-FOR_PEOPLE = ("/tokens", "/users")  # shut to personal tokens: one must not make another, nor a login to outlive it
+# Shut to personal tokens: one must not make another, nor a login to outlive it, nor get at the key that tokens come of.
+FOR_PEOPLE = ("/tokens", "/users", "/console/tokens", "/console/users", "/backup")
 
 
 def check_complete(app: web.Application) -> None:

@@ -36,6 +36,7 @@ class MetricsHistory(WireStruct):
     queue_milliseconds: Annotated[
         list[float | None], Meta(description="What a call waited for a worker, on the average.")
     ]
+    restarts: Annotated[list[int], Meta(description="Workers that died or were replaced, in the whole step.")]
 
 
 @routes.get("/metrics", tells=Operation("getMetrics", gives={200: Bytes("text/plain")}, note=ADDED))
@@ -80,4 +81,5 @@ def _shown(series: Series) -> MetricsHistory:
         p95_milliseconds=series.p95_ms,
         p99_milliseconds=series.p99_ms,
         queue_milliseconds=series.queue_ms,
+        restarts=series.restarts,
     )

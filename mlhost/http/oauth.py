@@ -15,9 +15,10 @@ from mlhost.http.exchange import body, record
 from mlhost.http.keys import HOST, WHO
 from mlhost.http.login import MOST_BYTES
 from mlhost.http.pages import check_ours, form, message
+from mlhost.http.routes import Routes
 from mlhost.http.trail import signing_in
 
-routes = web.RouteTableDef()
+routes = Routes("OAuth 2 and OpenID Connect")
 
 MAX_FIELDS = 30
 FORM_TYPE = "application/x-www-form-urlencoded"
@@ -28,7 +29,7 @@ DEVICE = (
 )
 
 
-@routes.get("/.well-known/oauth-authorization-server", allow_head=False)
+@routes.get("/.well-known/oauth-authorization-server")
 async def tell(request: web.Request) -> web.Response:
     """Where the endpoints are."""
     return record(metadata(_origin(request)))
@@ -73,7 +74,7 @@ async def begin_device(request: web.Request) -> web.Response:
 # --- pages ---------------------------------------------------------------------------------------------------------
 
 
-@routes.get("/oauth/authorize", allow_head=False)
+@routes.get("/oauth/authorize")
 async def ask(request: web.Request) -> web.Response:
     """Ask a user whether a program may act as they."""
     return _ask(request, _once(request.query.items()))
@@ -98,7 +99,7 @@ async def authorize(request: web.Request) -> web.Response:
     return _shown(oauth.authorize(asked, origin, who))
 
 
-@routes.get("/oauth/device", allow_head=False)
+@routes.get("/oauth/device")
 async def ask_device(request: web.Request) -> web.Response:
     """Ask a user for the code of their device."""
     return form(request, DEVICE, code=request.query.get("user_code", ""))

@@ -22,8 +22,9 @@ from mlhost.http.browser import CONSOLE, path_here
 from mlhost.http.errors import STATUS
 from mlhost.http.keys import CLAIMED, HOST
 from mlhost.http.pages import message, onward
+from mlhost.http.routes import Routes
 
-routes = web.RouteTableDef()
+routes = Routes("OAuth 2 and OpenID Connect")
 
 PATH = "/login/oidc"
 CALLBACK = f"{PATH}/callback"
@@ -65,7 +66,7 @@ class Begun:
         return hmac.digest(self.secret.encode(), text.encode(), "sha256").hex()
 
 
-@routes.get(PATH, allow_head=False)
+@routes.get(PATH)
 async def begin(request: web.Request) -> web.Response:
     """Send the browser to the provider."""
     openid = _openid(request)
@@ -85,7 +86,7 @@ async def begin(request: web.Request) -> web.Response:
     return answer
 
 
-@routes.get(CALLBACK, allow_head=False)
+@routes.get(CALLBACK)
 async def end(request: web.Request) -> web.Response:
     """Let the user who comes back from the provider in."""
     openid = _openid(request)

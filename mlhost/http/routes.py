@@ -28,7 +28,7 @@ class Routes(web.RouteTableDef):
 
     def __init__(self, tag: str = "") -> None:
         super().__init__()
-        self._tag = tag
+        self.tag = tag
         self.told: list[Route] = []
 
     def route(
@@ -49,11 +49,16 @@ class Routes(web.RouteTableDef):
         return decorate
 
     def _told(self, method: str, path: str, operation: Operation, summary: str) -> Route:
-        path = re.sub(r":[^}]*", "", path)
+        path = canonical(path)
         is_open = PERMISSIONS[method, path] is ANYONE
         return Route(
-            method, path, self._tag, summary, operation, tuple(_errors(operation, is_open=is_open)), not is_open
+            method, path, self.tag, summary, operation, tuple(_errors(operation, is_open=is_open)), not is_open
         )
+
+
+def canonical(path: str) -> str:
+    """A path as the table of permissions spells it: no pattern beside a parameter's name."""
+    return re.sub(r":[^}]*", "", path)
 
 
 async def _expected(request: web.Request) -> None:

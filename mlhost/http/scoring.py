@@ -15,31 +15,37 @@ from aiohttp.helpers import rfc822_formatted_time
 from aiohttp.http import SERVER_SOFTWARE
 
 from mlhost.auth.principal import Principal
-from mlhost.errors import NotFound
+from mlhost.errors import Busy, NotFound, Unavailable
 from mlhost.http import errors, guard
-from mlhost.http.exchange import body, json_bytes
+from mlhost.http.exchange import json_bytes, whole
 from mlhost.http.heads import Head
 from mlhost.http.keys import HOST, TRAFFIC
 from mlhost.http.origins import ORIGINS
 from mlhost.http.routes import Routes
 from mlhost.http.trail import SCORING
+from mlhost.openapi.operations import Bytes, Operation
 from mlhost.scoring import Ready, score
 
-routes = Routes()
+routes = Routes("Service Consumption APIs")
 
+ANSWERED = (*SCORING, 200)
 ANSWER = "HTTP/1.1 %d %s\r\n%sContent-Length: %d\r\nDate: %s\r\n\r\n"
 SERVER = f"Server: {SERVER_SOFTWARE}\r\n"
 JSON = f"Content-Type: application/json\r\n{SERVER}"
 
 
-@routes.post("/api/{name}/{version}")
+# Each service's own document tells what this takes and gives; here is what any of them may refuse.
+@routes.post(
+    "/api/{name}/{version}",
+    tells=Operation("consume", takes=Bytes("application/json"), refuses=(NotFound, Busy, Unavailable)),
+)
 async def consume(request: web.Request) -> web.Response:
     """One call of a published version."""
     match, services = request.match_info, request.app[HOST].services
     services.called(match["name"], match["version"])  # what nobody could answer is not waited for
-    inputs = await body(request)
-    # Only now: the version may have been patched while the body was on its way.
-    return json_bytes(await score(services.called(match["name"], match["version"]), inputs))
+    async with whole(request) as inputs:
+        # Only now: the version may have been patched while the body was on its way.
+        return json_bytes(await score(services.called(match["name"], match["version"]), inputs))
 
 
 class Calls:
@@ -51,6 +57,7 @@ class Calls:
         self._tokens = host.tokens
         self._origins = app[ORIGINS]
         self._traffic = app[TRAFFIC]
+        self._answers = host.metrics.answers
         self._most = host.config.server.max_body_bytes
         self._varies = "Vary: Origin\r\n" if self._origins.pages else ""
 
@@ -75,6 +82,7 @@ class Calls:
         except Exception as fault:
             response = self._failed(fault, who, started)
         else:
+            self._answers[ANSWERED] += 1
             if errors.is_logged(200, is_call=True):
                 errors.log_request(*SCORING, 200, perf_counter() - started, who, uuid4().hex)
             response = self._head(200, "OK", JSON, len(content)) + content
@@ -85,6 +93,7 @@ class Calls:
     def _failed(self, fault: Exception, who: Principal, started: float) -> bytes:
         request_id = uuid4().hex
         told = errors.told(fault, lambda: request_id)
+        self._answers[(*SCORING, told.status)] += 1
         errors.log_request(*SCORING, told.status, perf_counter() - started, who, request_id)
         assert isinstance(told.body, bytes)
         fields = SERVER + "".join(f"{name}: {value}\r\n" for name, value in told.headers.items())

@@ -11,6 +11,8 @@ from aiohttp import web
 from mlhost.http.keys import CLAIMED, HOST, REQUEST_ID, WHO
 
 SCORING = ("POST", "/api/{name}/{version}")  # changes nothing, and is the hot path
+TRYING = ("POST", "/console/services/{name}/{version}/try")  # the same, by hand
+BACKUP = ("GET", "/backup")  # changes nothing, but all there is goes elsewhere
 READING = ("GET", "HEAD", "OPTIONS")
 # Not known, not allowed, not there or somebody else's, not under this name, too often.
 REFUSALS = (401, 403, 404, 421, 429)
@@ -35,7 +37,7 @@ def write(request: web.Request, status: int, location: str) -> None:
     if status in REFUSALS:
         if status == 404 and who is None:  # no such address: nothing that anybody could own
             return
-    elif (request.method in READING and claimed is None) or (request.method, route) == SCORING:
+    elif claimed is None and _is_harmless(request.method, route):
         return
     # A name that somebody failed to sign in with is one of theirs to choose: it counts as nobody's.
     request.app[HOST].audit.write(
@@ -47,6 +49,12 @@ def write(request: web.Request, status: int, location: str) -> None:
         request_id=request_id(request),
         **({"claimed": claimed} if claimed is not None and status >= 400 else {}),
     )
+
+
+def _is_harmless(method: str, route: str) -> bool:
+    """Whether it changes nothing, nor takes away what others should know of."""
+    asked = (method, route)
+    return asked in (SCORING, TRYING) or (method in READING and asked != BACKUP)
 
 
 def request_id(request: web.Request) -> str:

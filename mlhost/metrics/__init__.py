@@ -12,6 +12,7 @@ most; it begins with the server, and ends with the last step of time that is ove
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from math import ceil
@@ -22,6 +23,7 @@ from mlhost.metrics.recent import COARSE_EVERY, COARSE_STEPS, FINE_STEPS, STEP_S
 from mlhost.metrics.tally import Meter, Timings, quantile
 
 Version = tuple[str, str]  # name and version of a service
+Answer = tuple[str, str, int]  # method and route of a request, status of the answer; "-" twice where there is no route
 
 MILLISECONDS = 1000.0  # in a second
 LOOK_SECONDS = 1.0  # between looks at how late the event loop is; a step has a whole number of them
@@ -39,6 +41,7 @@ class Series:
     p95_ms: list[float | None] = field(default_factory=list)
     p99_ms: list[float | None] = field(default_factory=list)
     queue_ms: list[float | None] = field(default_factory=list)  # what a call waited for a worker, on the average
+    restarts: list[int] = field(default_factory=list)  # workers that died or were replaced, in the whole step
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +75,7 @@ class Metrics:
 
     def __init__(self, clock: Callable[[], float] = monotonic) -> None:
         self.unknown = 0  # calls of services that there are none of
+        self.answers: Counter[Answer] = Counter()
         self.lateness = Timings()  # of the event loop, when it was looked at: something held it up
         self._clock = clock
         self._started = clock()
@@ -147,8 +151,9 @@ class Metrics:
         self._step = max(step + 1, int(self._clock() // STEP_SECONDS))
         for key, meter in self._meters.items():
             track = self._tracks.get(key)
-            if meter.count != (track.fine.counted.requests if track else 0):
-                track = track or self._tracks.setdefault(key, Track())
+            if track is None and meter.is_used:
+                track = self._tracks[key] = Track()
+            if track is not None and track.is_behind(meter):
                 self._total += track.fine.end(step, Sum.of(meter))
         self._all.fine.end(step, self._total)
         if (coarse_step := step // COARSE_EVERY) != self._step // COARSE_EVERY:
@@ -185,6 +190,7 @@ def _series(sums: dict[int, Sum], step_seconds: int, since_epoch: float) -> Seri
             quantiles.append(_milliseconds(quantile(one.buckets, share)))
         answered = sum(one.buckets)
         series.queue_ms.append(_milliseconds(one.queue_seconds / answered if answered else None))
+        series.restarts.append(one.restarts)
     return series
 
 

@@ -16,38 +16,45 @@ FINE_STEPS = 180  # that are kept: a quarter of an hour
 COARSE_EVERY = 60  # fine steps in one coarse step: five minutes
 COARSE_STEPS = 288  # that are kept: a day
 
-_HEAD = struct.Struct("<IQQd")  # number of the step, requests, errors, seconds waited
+_HEAD = struct.Struct("<IQQdQ")  # number of the step, requests, errors, seconds waited, restarts
 _BUCKET = struct.Struct("<BQ")  # number of a bucket that is not empty, calls in it
 
 
 class Sum:
-    """Requests of one or several versions, added up."""
+    """What was counted of one or several versions, added up."""
 
-    __slots__ = ("buckets", "errors", "queue_seconds", "requests")
+    __slots__ = ("buckets", "errors", "queue_seconds", "requests", "restarts")
 
-    def __init__(self, requests: int = 0, errors: int = 0, queue_seconds: float = 0.0) -> None:
+    def __init__(self, requests: int = 0, errors: int = 0, queue_seconds: float = 0.0, restarts: int = 0) -> None:
         self.requests = requests
         self.errors = errors
         self.queue_seconds = queue_seconds
+        self.restarts = restarts
         self.buckets = [0] * (len(BOUNDS) + 1)
 
     @classmethod
     def of(cls, meter: Meter) -> Sum:
         """All that was counted of a version until now."""
-        made = cls(meter.count, meter.errors, meter.queue.seconds)
+        made = cls(meter.count, meter.errors, meter.queue.seconds, meter.restarts.total())
         for tally in meter.requests:
             if tally.times.buckets:
                 made.buckets = [a + b for a, b in zip(made.buckets, tally.times.buckets, strict=True)]
         return made
 
     def __add__(self, other: Sum) -> Sum:
-        made = Sum(self.requests + other.requests, self.errors + other.errors, self.queue_seconds + other.queue_seconds)
-        made.buckets = [a + b for a, b in zip(self.buckets, other.buckets, strict=True)]
-        return made
+        return self._with(other, 1)
 
     def __sub__(self, other: Sum) -> Sum:
-        made = Sum(self.requests - other.requests, self.errors - other.errors, self.queue_seconds - other.queue_seconds)
-        made.buckets = [a - b for a, b in zip(self.buckets, other.buckets, strict=True)]
+        return self._with(other, -1)
+
+    def _with(self, other: Sum, sign: int) -> Sum:
+        made = Sum(
+            self.requests + sign * other.requests,
+            self.errors + sign * other.errors,
+            self.queue_seconds + sign * other.queue_seconds,
+            self.restarts + sign * other.restarts,
+        )
+        made.buckets = [a + sign * b for a, b in zip(self.buckets, other.buckets, strict=True)]
         return made
 
 
@@ -63,18 +70,19 @@ class Steps:
     def end(self, number: int, counted: Sum) -> Sum:
         """Keep what was counted in the step that ends, if that is anything; that."""
         step, self.counted = counted - self.counted, counted
-        if step.requests:
+        if step.requests or step.restarts:
             self._kept.append(_packed(number, step))
         return step
 
     def put_into(self, sums: Mapping[int, Sum]) -> None:
         """Add each step to the sum of the same number, if there is one."""
         for packed in self._kept:
-            number, requests, errors, queue_seconds = _HEAD.unpack_from(packed)
+            number, requests, errors, queue_seconds, restarts = _HEAD.unpack_from(packed)
             if (one := sums.get(number)) is not None:
                 one.requests += requests
                 one.errors += errors
                 one.queue_seconds += queue_seconds
+                one.restarts += restarts
                 for index, count in _BUCKET.iter_unpack(packed[_HEAD.size :]):
                     one.buckets[index] += count
 
@@ -88,7 +96,12 @@ class Track:
         self.fine = Steps(FINE_STEPS)
         self.coarse = Steps(COARSE_STEPS)
 
+    def is_behind(self, meter: Meter) -> bool:
+        """Whether the meter has counted something that is in no step yet."""
+        counted = self.fine.counted
+        return (meter.count, meter.restarts.total()) != (counted.requests, counted.restarts)
+
 
 def _packed(number: int, step: Sum) -> bytes:
-    head = _HEAD.pack(number, step.requests, step.errors, step.queue_seconds)
+    head = _HEAD.pack(number, step.requests, step.errors, step.queue_seconds, step.restarts)
     return head + b"".join(_BUCKET.pack(index, count) for index, count in enumerate(step.buckets) if count)

@@ -85,6 +85,11 @@ class Meter:
         return self.calls.count + self.compiled.count
 
     @property
+    def is_used(self) -> bool:
+        """Whether there is anything for a history."""
+        return bool(self.calls.count or self.compiled.count or self.restarts)
+
+    @property
     def errors(self) -> int:
         """How many of them failed."""
         return self.calls.errors.total() + self.compiled.errors.total()

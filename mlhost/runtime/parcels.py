@@ -102,7 +102,7 @@ class _OnDisk(io.FileIO):
 
 
 def _no_room(fault: OSError) -> Unavailable:
-    return Unavailable(f"There is no room for the snapshot beside the workspace: {fault.strerror}{limits.note(fault)}.")
+    return Unavailable(f"There is no room beside the workspace: {fault.strerror}{limits.note(fault)}.")
 
 
 def create(workspace: Workspace, number: int, *, small: bool = False) -> Parcel:

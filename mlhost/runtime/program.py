@@ -24,7 +24,7 @@ from mlhost import names
 from mlhost.errors import CodeFailed, Invalid
 from mlhost.params import jsontext
 from mlhost.params.signature import Signature
-from mlhost.runtime import capture, limits
+from mlhost.runtime import capture, limits, parcels
 from mlhost.runtime.interrupt import interruptible
 from mlhost.runtime.outcome import Outcome, Output
 from mlhost.runtime.workspace import Workspace, list_objects, look
@@ -32,6 +32,7 @@ from mlhost.runtime.workspace import Workspace, list_objects, look
 FOLDER_TICK_NS = 20_000_000  # file systems stamp times by the kernel's tick: 10 ms at most, doubled
 SHOWN_FRAMES = 100  # of a traceback, the last ones: recursion without end would take minutes to tell
 MAX_OUTPUT_FILE_BYTES = 1 << 28  # of one file that comes back with an answer
+JOBLIB_CPUS = "LOKY_MAX_CPU_COUNT"  # the variable that says how many there are for it
 REMEMBERED_BLOCKS = 1000  # sources kept for tracebacks
 OURS = f"{Path(__file__).parent}{os.sep}"  # files whose frames tell users nothing
 # The instructions that need a variable of the namespace; the third is a class body's within a function, from 3.12 on.
@@ -159,6 +160,8 @@ class Program:
 
 def prepare(workspace: Workspace, spec: ProgramSpec) -> None:
     """Compile the program and run its initCode; CodeFailed says what does not compile or run."""
+    if workspace.is_alone:  # `n_jobs=-1` asks joblib for all CPUs, which are the other workers' as well
+        os.environ.setdefault(JOBLIB_CPUS, os.environ.get("OMP_NUM_THREADS", "1"))
     workspace.program = Program(workspace, spec)
     if workspace.is_alone:  # what is there now stays: no collection of a call's garbage goes over it again
         gc.collect()
@@ -173,6 +176,13 @@ def score(workspace: Workspace, body: bytes) -> bytes:
     if workspace.program is None:
         raise Invalid("This worker has no program.")
     return workspace.program.run(workspace, body)
+
+
+def score_parcel(workspace: Workspace, parcel: int) -> bytes:
+    """One call as `score` answers it, of the body in the parcel of that number."""
+    file = parcels.find(workspace, parcel)
+    file.seek(0)
+    return score(workspace, file.read())
 
 
 class _PristineFiles:

@@ -120,6 +120,25 @@ class Store:
                 await self._writer.close()
 
 
+def copy_database(path: Path, target: Path) -> int:
+    """Copy a database as it is at one moment into a file of its own, while others write; the version of its schema.
+
+    For the process that has it open, or has the folder: the connection made here never checkpoints, as it never writes
+    and others are there to the end. Blocks; Unavailable if the disk does not take it.
+    """
+    target.touch(mode=0o600)
+    with (
+        _disk_errors_in_words(f"{target}: "),
+        closing(sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)) as source,
+        closing(sqlite3.connect(target, isolation_level=None)) as copy,
+    ):
+        source.execute("pragma query_only = on")
+        source.backup(copy)  # all pages in one step: one read transaction, which no write restarts
+        (version,) = copy.execute("pragma user_version").fetchone()
+        copy.execute("pragma journal_mode = delete")  # no files beside it; the next server changes it back
+    return int(version)
+
+
 @contextmanager
 def _disk_errors_in_words(place: str = "") -> Iterator[None]:
     """What the disk or the file did to us becomes Unavailable; every other error of SQLite passes."""

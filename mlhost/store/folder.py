@@ -53,7 +53,7 @@ class DataFolder:
     def _open(cls, path: Path, at_close: ExitStack) -> Self:
         with at_close, _os_errors_in_words(path):
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
-            at_close.callback(os.close, _lock(path))
+            at_close.callback(os.close, hold(path))
             (path / ADDRESS).unlink(missing_ok=True)  # of a server that was killed
             at_close.callback((path / ADDRESS).unlink, missing_ok=True)
             server_key = _server_key(path)
@@ -96,8 +96,11 @@ def _os_errors_in_words(folder: Path) -> Iterator[None]:
         ) from error
 
 
-def _lock(folder: Path) -> int:
-    """The descriptor that holds the lock; it is closed on exec, so a child process does not keep it."""
+def hold(folder: Path) -> int:
+    """The descriptor that holds the folder's lock; it is closed on exec, so a child process does not keep it.
+
+    Conflict if a server has it.
+    """
     with ExitStack() as undo:
         lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
         undo.callback(os.close, lock)

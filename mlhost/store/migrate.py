@@ -38,6 +38,11 @@ def migrate(connection: sqlite3.Connection, schema: Traversable = SCHEMA) -> Non
         _apply(connection, number, steps[number])
 
 
+def newest() -> int:
+    """The version of the schema that this mlhost knows."""
+    return max(number for number, _ in _steps(SCHEMA))
+
+
 def _steps(schema: Traversable) -> Iterator[tuple[int, str]]:
     """Number and SQL of every `NNNN_name.sql`."""
     for file in schema.iterdir():

@@ -17,11 +17,12 @@ import time
 import urllib.request
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import uvloop
+from figures import HEAD, Figure
 from machine import Server, describe, running
 
 from mlhost.auth.principal import Principal, Role
@@ -43,29 +44,6 @@ COMPUTE = "total = 0\nfor number in range({steps}):\n    total += number % 7"
 COMPUTE_SECONDS = 0.4  # about, of one run of it
 PASSWORD = "bench password"
 REFILL_SECONDS = 0.1  # between two openings, for the reserve to start another spare worker
-
-
-@dataclass(frozen=True)
-class Figure:
-    """A row of the table."""
-
-    name: str
-    values: list[float]
-    unit: str
-    target: float | None = None
-    at_least: bool = False  # whether more is better
-
-    def __str__(self) -> str:
-        median = statistics.median(self.values)
-        ninth = statistics.quantiles(self.values, n=10)[8] if len(self.values) > 1 else median
-        row = f"{self.name:<58} {median:8.2f} {ninth:8.2f}  {self.unit:<3}"
-        if self.target is None:
-            return row
-        reached = median >= self.target if self.at_least else median <= self.target
-        return f"{row} {'>=' if self.at_least else '<='} {self.target:<5g} {'yes' if reached else 'NO'}"
-
-
-HEAD = f"{'':<58} {'median':>8} {'p90':>8}  {'':<3} {'target':<8} reached"
 
 
 async def measure(rounds: int, calls: int, workers: int, sessions: int) -> AsyncIterator[Figure]:

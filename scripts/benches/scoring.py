@@ -2,7 +2,7 @@
 
 Every server runs on one CPU and the load comes from another; all are up at the same time and asked in turn, and what
 counts are ratios of medians over the rounds. mlhost checks a bearer token on every call, the peers have no door.
-Peers besides aiohttp, each in an environment of its own: scripts/bench peers fastapi litserve bentoml
+Peers besides aiohttp, each in an environment of its own: scripts/bench peers fastapi litserve bentoml mlserver mlflow
 """
 
 from __future__ import annotations
@@ -15,12 +15,13 @@ import statistics
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import forms
 from load import Figures, Target, closed, open_loop, resident_mb
 from machine import describe, launched, running
 from models import BODIES, FOREST, REGRESSION, SVC_MODEL
@@ -81,16 +82,19 @@ def free_port() -> int:
         return listener.getsockname()[1]
 
 
-def body_of(work: str) -> bytes:
-    return json.dumps({"flower_data": BODIES[work]}).encode()
-
-
 @contextmanager
-def peer(name: str, command: list[str], works: tuple[str, ...], cpus: set[int]) -> Iterator[Contender]:
-    """A peer that listens on the port given to it last."""
+def peer(
+    name: str,
+    command: list[str],
+    works: tuple[str, ...],
+    cpus: set[int],
+    form: Callable[[str], tuple[str, bytes]] = forms.plain,
+) -> Iterator[Contender]:
+    """A peer that listens on the port that stands for PORT in the command, and is asked in its own form."""
     port = free_port()
     command = [part.replace("PORT", str(port)) for part in command]
-    targets = {work: Target(f"http://127.0.0.1:{port}/{work}", body_of(work), {}) for work in works}
+    asked = {work: form(work) for work in works}
+    targets = {work: Target(f"http://127.0.0.1:{port}{path}", body, {}) for work, (path, body) in asked.items()}
     with launched(command, cpus, {"PYTHONPATH": str(HERE)}) as process:
         for work in works:
             _until_answered(targets[work])
@@ -146,7 +150,7 @@ def mlhost(cpus: set[int], **settings: str) -> Iterator[list[Contender]]:
                     "outputParameterDefinitions": [{"name": "iris_species", "type": "vector"}],
                 }
                 call("POST", f"/services/{work}/{placement}", definition)
-                targets[work] = Target(f"{server.url}/api/{work}/{placement}", body_of(work), headers)
+                targets[work] = Target(f"{server.url}/api/{work}/{placement}", forms.plain(work)[1], headers)
                 _until_answered(targets[work])
             contenders.append(Contender(f"mlhost, {placement}", targets, resident_mb(server.pid)))
         targets = {work: realtime(server.url, headers, work, model) for work, model in REALTIME.items()}
@@ -174,7 +178,7 @@ def installed_peers(cpus: set[int], stack: ExitStack) -> Iterator[Contender]:
     yield stack.enter_context(
         peer("bare aiohttp", [sys.executable, str(script / "aiohttp_inline.py"), "PORT"], every, cpus)
     )
-    for name, command, works in (
+    for name, command, works, *form in (
         ("FastAPI", ["fastapi/bin/python", str(script / "fastapi_inline.py"), "PORT"], every),
         ("LitServe", ["litserve/bin/python", str(script / "litserve_api.py"), "PORT", "svc"], ("svc",)),
         (
@@ -183,12 +187,22 @@ def installed_peers(cpus: set[int], stack: ExitStack) -> Iterator[Contender]:
             + ["--host", "127.0.0.1", "--port", "PORT"],
             every,
         ),
+        *(
+            (name, ["mlserver/bin/python", str(script / "mlserver_start.py"), "PORT", workers], every, forms.open_inference)
+            for name, workers in (("MLServer", "1"), ("MLServer, no worker", "0"))
+        ),
+        (
+            "MLflow",
+            ["mlflow/bin/python", str(script / "mlflow_start.py"), "PORT", "svc"],
+            ("svc",),
+            forms.invocation,
+        ),
     ):
         program = PEERS / command[0]
         if program.exists():
-            yield stack.enter_context(peer(name, [str(program), *command[1:]], works, cpus))
+            yield stack.enter_context(peer(name, [str(program), *command[1:]], works, cpus, *form))
         else:
-            print(f"{name} is not installed and left out: scripts/bench peers {name.lower()}")
+            print(f"{name} skipped: not installed (scripts/bench peers {command[0].partition('/')[0]})")
 
 
 # --- the tables ----------------------------------------------------------------------------------------------------

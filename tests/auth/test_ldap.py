@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import re
 import socket
 import time
 import tomllib
@@ -18,6 +17,7 @@ from mlhost.auth.signin import Entry
 from mlhost.config import Ldap
 from mlhost.errors import Invalid, Unauthenticated, Unavailable
 from mlhost.http.tls import self_signed
+from tests.documents import blocks
 from tests.parts import PASSWORD, ROOT
 from tests.slapd import GROUPS, QUERY_PASSWORD, Slapd, dn, free_ports
 
@@ -30,9 +30,8 @@ async def opened(settings: Ldap) -> AsyncIterator[LdapDirectory]:
 
 
 def active_directory() -> dict[str, object]:
-    """The README's settings for Active Directory, but for its address and a rule that only Microsoft's server knows."""
-    readme = (ROOT / "README.md").read_text("utf-8")
-    [text] = re.findall(r"```toml\n(\[ldap\]\n[^`]*sAMAccountName[^`]*)```", readme)
+    """The guide's settings for Active Directory, but for its address and a rule that only Microsoft's server knows."""
+    [text] = (each.text for each in blocks(ROOT / "docs" / "how-to" / "ldap.md") if "sAMAccountName" in each.text)
     rule = ":1.2.840.113556.1.4.1941:"
     assert rule in text
     given = tomllib.loads(text.replace(rule, ""))["ldap"]
@@ -102,7 +101,7 @@ async def test_the_name_is_the_one_in_the_directory_however_it_was_typed(directo
 
 
 async def test_an_account_that_active_directory_has_disabled_is_not_let_in_nor_found(directory: Slapd) -> None:
-    """With the README's filter, and attributes as there."""
+    """With the guide's filter, and attributes as there."""
     async with opened(directory.settings(**active_directory())) as ldap:
         assert await ldap.sign_in("amy@EXAMPLE", PASSWORD) == Entry(
             "amy@example", ("data-science", "mlhost-owners", "staff")

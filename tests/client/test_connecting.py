@@ -127,7 +127,7 @@ def test_closing_ends_the_login(mlhost_server: Server) -> None:
 
 
 async def test_without_a_known_login_one_is_told_what_to_do(mlhost_server: Server) -> None:
-    with pytest.raises(errors.Unauthenticated, match=f"mlhost login --url {mlhost_server.url}"):
+    with pytest.raises(errors.Unauthenticated, match=f"mlhost login {mlhost_server.url}"):
         connect(mlhost_server.url)
     async with connect_async(mlhost_server.url) as ml:
         with pytest.raises(errors.Unauthenticated, match="mlhost login"):

@@ -1,4 +1,4 @@
-"""The wheel in an environment of its own: the README's first program and first tests, and the fixtures in a project."""
+"""The wheel in an environment of its own: README's program, a guide's tests, and the fixtures in a project."""
 
 import importlib.metadata
 import os
@@ -11,9 +11,9 @@ import pytest
 from packaging.requirements import Requirement
 
 from tests.clients.environments import environment, this_python
+from tests.documents import blocks
 from tests.parts import ROOT
 from tests.server.conftest import until_ready
-from tests.server.test_readme import README, blocks
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -105,9 +105,8 @@ def server(installed: Path, home: dict[str, str]) -> Iterator[str]:
 def test_ten_lines_from_the_installed_package_to_a_published_function(
     installed: Path, home: dict[str, str], server: str, tmp_path: Path
 ) -> None:
-    program = blocks("python")[0]
+    [program] = (each.text for each in blocks(ROOT / "README.md", "python"))
     assert len([line for line in program.splitlines() if line]) <= 10
-    assert "prints `setosa`" in README
     (tmp_path / "program.py").write_text(program)
     command = [str(installed / "python"), "program.py"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=home, cwd=tmp_path)
@@ -118,7 +117,7 @@ def test_ten_lines_from_the_installed_package_to_a_published_function(
 
 
 def test_the_fixtures_work_in_a_project_of_somebody_else(installed: Path, home: dict[str, str], tmp_path: Path) -> None:
-    (tmp_path / "test_readme.py").write_text(blocks("python")[1])
+    (tmp_path / "test_readme.py").write_text(blocks(ROOT / "docs" / "how-to" / "testing.md", "python test")[0].text)
     (tmp_path / "test_project.py").write_text(PROJECT)
     (tmp_path / "steps.py").write_text("def scaled(v):\n    return v * 10\n")
     (tmp_path / "pytest.ini").write_text("[pytest]\nasyncio_default_fixture_loop_scope = function\n")

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import os
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from mlhost.executors import families
 from mlhost.executors.forking import ProcessSettings, Template
 from mlhost.executors.process import ProcessExecutor
 from mlhost.runtime.freeze import load_object
+from mlhost.runtime.program import ProgramSpec, prepare, score
 from mlhost.runtime.workspace import list_objects, ping, write_file
 from tests.parts import COVERAGE, Cell, open_cell, until
 
@@ -79,6 +81,45 @@ async def test_a_start_that_is_cancelled_leaves_no_process_and_no_folder(tmp_pat
                 await (await starting).close()
     await until(lambda: not families.children(template))
     assert not list(tmp_path.iterdir())
+    await executor.close()
+
+
+# --- its share of the processors
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+async def test_a_service_computes_with_as_many_threads_as_are_a_workers_share(tmp_path: Path, threads: int) -> None:
+    code = """
+import joblib, numpy, sklearn.svm, threadpoolctl
+numpy.ones((200, 200)) @ numpy.ones((200, 200))
+blas = sorted({pool["num_threads"] for pool in threadpoolctl.threadpool_info()})
+jobs = joblib.effective_n_jobs(-1)
+"""
+    outputs = [("blas", "vector"), ("jobs", "integer")]
+    executor = ProcessExecutor(tmp_path, ProcessSettings(threads=threads))
+    worker = await executor.open(deadline_seconds=30)
+    await worker.call(prepare, ProgramSpec(code=code, init_code="", inputs=[], outputs=outputs, files=[]))
+    answer = json.loads(await worker.call(score, b"{}"))
+    assert answer["outputParameters"] == {"blas": [threads], "jobs": threads}
+    await executor.close()
+
+
+async def test_one_row_of_a_forest_that_was_fitted_with_all_processors_starts_no_thread(tmp_path: Path) -> None:
+    init = """
+import threading
+from sklearn.datasets import load_iris
+from sklearn.ensemble import RandomForestClassifier
+forest = RandomForestClassifier(20, n_jobs=-1).fit(*load_iris(return_X_y=True))
+started = []
+threading.Thread.start = (lambda start: lambda self: (started.append(self), start(self))[1])(threading.Thread.start)
+"""
+    code = "y = forest.predict([[5.1, 3.5, 1.4, 0.2]])[0]\nn = len(started)"
+    outputs = [("y", "integer"), ("n", "integer")]
+    executor = ProcessExecutor(tmp_path, ProcessSettings())
+    worker = await executor.open(deadline_seconds=30)
+    await worker.call(prepare, ProgramSpec(code=code, init_code=init, inputs=[], outputs=outputs, files=[]))
+    answer = json.loads(await worker.call(score, b"{}"))
+    assert answer["outputParameters"] == {"y": 0, "n": 0}
     await executor.close()
 
 

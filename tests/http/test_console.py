@@ -185,6 +185,13 @@ async def test_a_script_is_led_to_the_sign_in_and_back_to_the_page_it_works_for(
         assert not answer.text
 
 
+async def test_a_link_from_another_site_is_followed_once_more_with_the_cookies(browser: Browser) -> None:
+    page = await browser.get("/console/services?q=a", 401, headers={"Sec-Fetch-Site": "cross-site"})
+    assert page.headers["Refresh"] == "0; url=/console/services?q=a"
+    page = await browser.get("/console/services?q=a", 401, headers={"Sec-Fetch-Site": "same-origin"})
+    assert "Refresh" not in page.headers
+
+
 @pytest.mark.parametrize("path", [*PAGES, "/console/sign-in", "/console/no/such", "/console/"])
 async def test_every_answer_says_what_a_browser_may_do_with_it(browser: Browser, path: str) -> None:
     for is_signed_in in (False, True):

@@ -15,6 +15,8 @@ import pytest
 from sklearn.linear_model import LinearRegression
 
 from mlhost import realtime
+from mlhost.audit import lines
+from mlhost.auth.principal import Principal, Role
 from mlhost.host import Host
 from mlhost.http.console import trying
 from mlhost.http.console.examples import examples
@@ -134,6 +136,15 @@ async def test_an_attempt_without_scripts_shows_the_page_again_with_what_was_typ
     assert page.title.startswith(name)
 
 
+async def test_an_attempt_is_a_call_and_no_change(carol: Api, browser: Browser, host: Host, name: str) -> None:
+    address = await publish(carol, name, "1", "1")
+    before = host.metrics.now().requests
+    await attempt(browser, address)
+    assert host.metrics.now().requests == before + 1
+    told = [line for line in lines(host.folder.path) if name in line]
+    assert len(told) == 1  # that it was published
+
+
 async def test_what_goes_wrong_is_told_in_words(carol: Api, browser: Browser, name: str) -> None:
     takes = {"x": "numeric", "v": "vector"}
     address = await publish(carol, name, "1", "print('before'); y = 1 / x", takes, {"y": "numeric"})
@@ -195,7 +206,7 @@ async def test_nothing_that_users_wrote_becomes_markup(carol: Api, browser: Brow
 
 
 async def test_code_and_what_it_starts_with_are_shown_to_its_publisher_and_owners_alone(
-    carol: Api, browser: Browser, ritas: Browser, url: str, name: str
+    carol: Api, browser: Browser, ritas: Browser, host: Host, url: str, name: str
 ) -> None:
     session = await carol.session()
     await carol.execute(session, "secret_weights = [1, 2, 3]\nopen('notes.txt', 'w').write('x' * 1500)")
@@ -209,6 +220,8 @@ async def test_code_and_what_it_starts_with_are_shown_to_its_publisher_and_owner
         page = await ritas.get(path)
         assert "secret" not in page.text
         assert "Owners, see the code" in page.text or "Owners see the code" in page.text
+    rita = Principal("rita", Role.READER)
+    assert await host.contents.manifest(rita, await host.services.get(rita, name, "1")) is None
     async with Browser.open(url) as owner:
         await owner.sign_in("admin")
         assert "secret_weights" in (await owner.get(address)).text

@@ -201,6 +201,7 @@ DELIBERATE = {
     "adds operation getMetrics": "for Prometheus",
     "adds operation getMetricsHistory": "for charts",
     "adds definition MetricsHistory": "what it answers",
+    "adds operation getBackup": "a copy of a running server",
     "adds operation listUsers": "users of a running server",
     "adds operation createUser": "users of a running server",
     "adds operation updateUser": "users of a running server",

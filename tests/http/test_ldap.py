@@ -22,15 +22,16 @@ from mlhost.errors import Invalid, Unauthenticated
 from mlhost.host import ADMIN, Host, ensure_admin, open_host
 from mlhost.http.server import serve
 from mlhost.store.folder import DataFolder
+from tests.documents import blocks
 from tests.parts import PASSWORD, ROOT, Api, cheap_passwords, config_for_tests, host_of_its_own
 from tests.slapd import Slapd, free_ports
 
-README = (ROOT / "README.md").read_text("utf-8")
 
-
-def readme_settings(directory: Slapd, folder: Path) -> dict[str, dict[str, Any]]:
-    """The README's own settings, with the address and the files of this directory."""
-    [text] = re.findall(r"```toml\n(\[ldap\]\nurl = \"ldaps://ldap\.example\.org\"\n.*?)```", README, re.DOTALL)
+def guide_settings(directory: Slapd, folder: Path) -> dict[str, dict[str, Any]]:
+    """The guide's own settings, with the address and the files of this directory."""
+    [text] = (
+        each.text for each in blocks(ROOT / "docs" / "how-to" / "ldap.md") if "ldaps://ldap.example.org" in each.text
+    )
     for written, here in (
         ("ldaps://ldap.example.org", f"ldaps://127.0.0.1:{directory.tls_port}"),
         ("/etc/mlhost/directory-ca.pem", str(directory.ca_file)),
@@ -46,9 +47,9 @@ def readme_settings(directory: Slapd, folder: Path) -> dict[str, dict[str, Any]]
 
 @pytest.fixture(scope="module")
 async def host(directory: Slapd, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Host]:
-    """A server with the README's settings and one user of its own."""
+    """A server with the guide's settings and one user of its own."""
     folder = tmp_path_factory.mktemp("ldap")
-    async with host_of_its_own(folder / "data", **readme_settings(directory, folder)) as host:
+    async with host_of_its_own(folder / "data", **guide_settings(directory, folder)) as host:
         await host.users.add("carol", "carol's own password", Role.READER)
         yield host
 

@@ -30,6 +30,7 @@ Route = tuple[str, str]
 # The status each gets: none (a user without a role), Reader, Contributor whose thing it is, another one, Owner.
 TABLE: dict[Route, tuple[int, int, int, int, int]] = {
     ("GET", "/status"): (403, 200, 200, 200, 200),
+    ("GET", "/backup"): (403, 403, 403, 403, 200),
     ("GET", "/metrics"): (403, 200, 200, 200, 200),
     ("GET", "/metrics/history"): (403, 200, 200, 200, 200),
     ("POST", "/oauth/introspect"): (403, 400, 400, 400, 400),
@@ -100,6 +101,41 @@ TABLE: dict[Route, tuple[int, int, int, int, int]] = {
     ("GET", "/console/services/{name}/{version}/diff"): (403, 200, 200, 200, 200),
     ("GET", "/console/services/{name}/{version}/delete"): (403, 403, 200, 403, 200),
     ("POST", "/console/services/{name}/{version}/delete"): (403, 403, 303, 403, 303),
+    ("GET", "/console/sessions"): (403, 200, 200, 200, 200),
+    ("POST", "/console/sessions"): (403, 403, 303, 303, 303),
+    ("GET", "/console/sessions/{id}"): (403, 403, 200, 404, 404),
+    ("POST", "/console/sessions/{id}/run"): (403, 403, 200, 404, 404),
+    ("POST", "/console/sessions/{id}/cancel"): (403, 403, 303, 404, 404),
+    ("GET", "/console/sessions/{id}/console"): (403, 403, 200, 404, 404),
+    ("GET", "/console/sessions/{id}/inside"): (403, 403, 200, 404, 404),
+    ("POST", "/console/sessions/{id}/objects/{objectName}/delete"): (403, 403, 303, 404, 404),
+    ("POST", "/console/sessions/{id}/files"): (403, 403, 303, 404, 404),
+    ("GET", "/console/sessions/{id}/files/{fileName}"): (403, 403, 200, 404, 404),
+    ("POST", "/console/sessions/{id}/files/{fileName}/delete"): (403, 403, 303, 404, 404),
+    ("POST", "/console/sessions/{id}/snapshot"): (403, 403, 303, 404, 404),
+    ("POST", "/console/sessions/{id}/publish"): (403, 403, 303, 404, 404),
+    ("POST", "/console/sessions/{id}/close"): (403, 404, 303, 404, 404),
+    ("GET", "/console/snapshots"): (403, 200, 200, 200, 200),
+    ("GET", "/console/snapshots/{id}"): (403, 404, 200, 404, 404),
+    ("GET", "/console/snapshots/{id}/content"): (403, 404, 200, 404, 404),
+    ("GET", "/console/snapshots/{id}/diff"): (403, 404, 200, 404, 404),
+    ("GET", "/console/snapshots/{id}/delete"): (403, 404, 200, 404, 404),
+    ("POST", "/console/snapshots/{id}/delete"): (403, 404, 303, 404, 404),
+    ("GET", "/console/batches"): (403, 200, 200, 200, 200),
+    ("POST", "/console/services/{name}/{version}/batch"): (403, 303, 303, 303, 303),
+    ("GET", "/console/batches/{name}/{version}/{executionId}"): (403, 404, 200, 404, 200),
+    ("GET", "/console/batches/{name}/{version}/{executionId}/results.json"): (403, 404, 200, 404, 200),
+    ("GET", "/console/batches/{name}/{version}/{executionId}/{index}/files/{fileName}"): (403, 404, 200, 404, 200),
+    ("POST", "/console/batches/{name}/{version}/{executionId}/delete"): (403, 404, 303, 404, 303),
+    ("GET", "/console/users"): (403, 403, 403, 403, 200),
+    ("POST", "/console/users"): (403, 403, 403, 403, 409),
+    ("GET", "/console/users/{user}"): (403, 403, 403, 403, 200),
+    ("POST", "/console/users/{user}"): (403, 403, 403, 403, 303),
+    ("POST", "/console/users/{user}/revoke"): (403, 403, 403, 403, 404),
+    ("GET", "/console/tokens"): (403, 200, 200, 200, 200),
+    ("POST", "/console/tokens"): (403, 200, 200, 200, 200),
+    ("POST", "/console/tokens/{tokenId}/revoke"): (403, 404, 303, 404, 404),
+    ("GET", "/console/audit"): (403, 403, 403, 403, 200),
 }
 OPEN: dict[Route, int] = {  # to anyone; the status without a body or query
     ("GET", "/livez"): 200,
@@ -149,6 +185,12 @@ BODIES: dict[Route, Any] = {
     ("POST", "/api/{name}/{version}"): {},
     ("POST", "/api/{name}/{version}/batch"): [{}],
 }
+FORMS: dict[Route, dict[str, str]] = {
+    ("POST", "/console/users"): {"name": "carol", "password": PASSWORD, "role": "Owner"},
+    ("POST", "/console/tokens"): {"name": "matrix", "scope": "all"},
+    ("POST", "/console/services/{name}/{version}/batch"): {"records": "{}"},
+    ("POST", "/console/sessions/{id}/publish"): {"name": "matrix", "code": "1", "with_workspace": "on"},
+}
 
 
 @pytest.fixture(scope="module")
@@ -177,8 +219,8 @@ class Things:
             "refreshToken": "unheard-of",
             "path": "none.js",
         }
-        values["user"] = "nobody" if path.endswith("/tokens") else "carol"
-        if path.startswith("/sessions/{id}"):
+        values["user"] = "nobody" if path.endswith(("/tokens", "/revoke")) else "carol"
+        if "/sessions/{id}" in path:
             session = await self.carol.session()
             await self.carol.execute(session, "x = open('made.txt', 'w').write('1')")
             values["id"] = session.removeprefix("/sessions/")
@@ -229,7 +271,9 @@ def by_hand(header: dict[str, str], payload: str, secret: bytes) -> str:
 async def status(api: Api, route: Route, address: str, token: str) -> int:
     method, path = route
     options: dict[str, Any] = {"json": BODIES[route]} if route in BODIES else {}
-    if route == ("POST", "/sessions/{id}/files"):
+    if route in FORMS:
+        options = {"data": FORMS[route]}
+    elif method == "POST" and path.endswith("/sessions/{id}/files"):
         options = {"data": FormData()}
         options["data"].add_field("file", b"1", filename="up.txt")
     elif path.endswith("{objectName}") and method == "POST":
@@ -280,7 +324,7 @@ async def test_a_personal_token_opens_no_more_than_its_scope_and_its_owner_s_rol
         given[kind] = await status(callers[4], route, await things.filled(route[1]), token)
         await things.tidy(callers[1], callers[4])
     _, reader, _, other, owner = TABLE[route]
-    if route[1].startswith(("/tokens", "/users")):
+    if route[1].removeprefix("/console").startswith(("/tokens", "/users", "/backup")):
         reader = other = owner = 403
     assert given == {"admin all": owner, "admin publish": other, "admin consume:one": 403, "rita publish": reader}
 

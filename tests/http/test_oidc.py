@@ -32,16 +32,15 @@ from mlhost.errors import Invalid, Throttled, Unauthenticated, Unavailable
 from mlhost.host import ADMIN, Host, ensure_admin
 from mlhost.http.oidc import BEGUN_SECONDS, Begun
 from mlhost.http.server import serve
+from tests.documents import blocks
 from tests.oidc import CALLBACK, Provider, new_keys, sign_in
 from tests.parts import PASSWORD, ROOT, Api, config_for_tests, host_of_its_own, names_and_types
 from tests.slapd import free_ports
 
-README = (ROOT / "README.md").read_text("utf-8")
 
-
-def readme_settings(issuer: str, folder: Path, **changes: str) -> Config:
-    """The README's settings for a provider of that address, with some texts in them changed."""
-    [text] = re.findall(rf'```toml\n(\[oidc\]\nissuer = "{re.escape(issuer)}.*?)```', README, re.DOTALL)
+def guide_settings(issuer: str, folder: Path, **changes: str) -> Config:
+    """The guide's settings for a provider of that address, with some texts in them changed."""
+    [text] = (each.text for each in blocks(ROOT / "docs" / "how-to" / "oidc.md") if f'issuer = "{issuer}' in each.text)
     for written, here in changes.items():
         assert written in text
         text = text.replace(written, here)
@@ -52,14 +51,14 @@ def readme_settings(issuer: str, folder: Path, **changes: str) -> Config:
 
 @pytest.fixture(scope="module")
 async def host(provider: Provider, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Host]:
-    """A server with the README's settings and one user of its own."""
+    """A server with the guide's settings and one user of its own."""
     folder = tmp_path_factory.mktemp("oidc")
     here = {
         "https://idp.example.org": provider.issuer,
         "https://mlhost.example.org": f"http://127.0.0.1:{provider.server_port}",
         "/etc/mlhost/client-secret": str(provider.secret_file),
     }
-    config = readme_settings("https://idp.example.org", folder, **here)
+    config = guide_settings("https://idp.example.org", folder, **here)
     sections: dict[str, Any] = {"oidc": asdict(config.oidc), "auth": asdict(config.auth)}
     async with host_of_its_own(folder / "data", **sections, server={"port": provider.server_port}) as host:
         await host.users.add("carol@example.org", "carol's own password", Role.READER)
@@ -234,6 +233,8 @@ async def test_a_browser_signs_in_at_the_provider_and_comes_back_with_a_token_fo
         "Strict",
         "",
     )
+    renewed = await host.doors.renew(answer.cookies["mlhost_console_renewal"].value)  # beyond the hour of the first
+    cookie.set("mlhost_console", renewed.access, renewed.access)
     who = await host.tokens.check(cookie.value)
     assert (who.name, who.role) == ("bob@example.org", Role.CONTRIBUTOR)
     await Api(browser, cookie.value)("GET", f"{url}/services")
@@ -621,7 +622,7 @@ async def test_the_settings_for_azure_ad_hold(host: Host, tmp_path: Path) -> Non
     secret = tmp_path / "secret"
     secret.write_text("x")
     changes = {"/etc/mlhost/client-secret": str(secret)}
-    config = readme_settings("https://login.microsoftonline.com/", tmp_path, **changes)
+    config = guide_settings("https://login.microsoftonline.com/", tmp_path, **changes)
     openid = OpenId(config.oidc, host.doors, host.tokens.known)
     assert openid.redirect_uri.startswith("https://")
     await openid.close()

@@ -177,7 +177,7 @@ async def test_a_disk_that_is_full_beside_the_workspace_is_told_in_words_and_the
     await admin.execute(session, "text = 'x' * 5_000_000\n" + limit.format(1 << 20))
     before = await stored(host)
     answer = await admin("POST", f"{session}/snapshot", 503, {})
-    assert answer["message"].startswith("There is no room for the snapshot beside the workspace: File too large (this")
+    assert answer["message"].startswith("There is no room beside the workspace: File too large (this")
     assert "limits.file_bytes" in answer["message"]
     assert await stored(host) == before
     await admin.execute(session, limit.format("r.getrlimit(r.RLIMIT_FSIZE)[1]"))

@@ -18,6 +18,7 @@ from mlhost.errors import Conflict, Invalid
 from mlhost.http.server import serve
 from mlhost.http.tls import Certificate, self_signed, write_pair
 from tests.parts import host_of_its_own
+from tests.web import Browser
 
 
 def make(folder: Path, *names: str) -> tuple[Path, Path]:
@@ -83,6 +84,16 @@ async def test_a_careful_client_trusts_a_certificate_it_was_given(
         await shown(url, strict(pair[0]), name)
     with pytest.raises(ssl.SSLCertVerificationError):
         await shown(url, strict(pair[0]), "second.example.org")
+
+
+async def test_a_browser_keeps_the_cookies_of_the_console_for_tls_alone(
+    served: tuple[str, Certificate], pair: tuple[Path, Path]
+) -> None:
+    async with Browser.open(served[0], connector=aiohttp.TCPConnector(ssl=strict(pair[0]))) as browser:
+        await browser.sign_in("admin")
+        kept = browser.cookies("/console")
+        assert kept.keys() == {"mlhost_console", "mlhost_console_renewal", "mlhost_form"}
+        assert all(cookie["secure"] and cookie["httponly"] for cookie in kept.values())
 
 
 async def test_tls_below_1_2_is_not_spoken(served: tuple[str, Certificate], pair: tuple[Path, Path]) -> None:

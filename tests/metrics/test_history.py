@@ -6,7 +6,7 @@ import random
 import tracemalloc
 from collections.abc import Iterator
 from itertools import pairwise
-from time import monotonic, perf_counter, sleep, time
+from time import monotonic, sleep, thread_time, time
 
 import pytest
 
@@ -151,6 +151,17 @@ def test_fine_steps_go_back_a_quarter_of_an_hour_and_coarse_ones_a_day(time_made
     assert time_made.history(None, None, 3600).requests == [1 / STEP_SECONDS] * 12
 
 
+def test_restarts_of_workers_are_told_in_their_step_also_without_a_call(time_made: Time) -> None:
+    time_made.iris.restarts["lost"] += 2
+    time_made.pass_steps(2)
+    time_made.iris.restarts["max_calls"] += 1
+    time_made.iris.calls.answer(0.1)
+    time_made.pass_steps(COARSE_EVERY)
+    for key in ((), ("Iris",), ("Iris", "1")):
+        assert time_made.history(*key).restarts == [2, 0, 1, *[0] * (COARSE_EVERY - 1)]
+    assert time_made.history("Iris", "1", 86_400).restarts == [3]
+
+
 def test_a_history_begins_with_the_server_and_has_no_points_before_a_step_has_ended(time_made: Time) -> None:
     assert time_made.history().times == time_made.history("Iris", "1", 86_400).times == []
     time_made.pass_steps(3)
@@ -248,9 +259,9 @@ def test_a_step_of_a_thousand_services_that_are_all_called_does_not_hold_up_the_
     for _ in range(3):
         for number, meter in enumerate(meters):
             meter.calls.answer(0.001 * (number % 20 + 1))
-        started = perf_counter()
+        started = thread_time()
         time_made.pass_steps()
-        taken.append(perf_counter() - started)
+        taken.append(thread_time() - started)
     assert min(taken) < 0.1
 
 
@@ -258,9 +269,9 @@ def test_counting_a_call_costs_less_than_it_may() -> None:
     tally, meter = Tally(), Meter()
     best = math.inf
     for _ in range(20):
-        started = perf_counter()
+        started = thread_time()
         for _ in range(1000):
             meter.queue.add(0.000002)
             tally.answer(0.0012)
-        best = min(best, (perf_counter() - started) / 1000)
+        best = min(best, (thread_time() - started) / 1000)
     assert best < 2e-6  # about 0.6e-6 where nothing traces

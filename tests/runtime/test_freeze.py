@@ -506,7 +506,7 @@ def test_a_disk_that_is_full_is_told_in_words_and_leaves_nothing_behind(make: An
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, hard))
     try:
-        with pytest.raises(Unavailable, match="There is no room for the snapshot beside the workspace: File too large"):
+        with pytest.raises(Unavailable, match="There is no room beside the workspace: File too large"):
             frozen(workspace)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

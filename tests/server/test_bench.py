@@ -79,7 +79,7 @@ def test_what_is_wrong_is_said_in_words(server: Server) -> None:
     assert "JSON" in bench(server, "double", "--inputs", "{", expect=1)
     assert "--inputs" in bench(server, "double", "--inputs", "@nowhere.json", expect=1)
     away = CliRunner().invoke(main, ["bench", "http://127.0.0.1:9/api/x/1", "--inputs", "{}", "--token", "x"])
-    assert (away.exit_code, "cannot be measured" in away.output) == (1, True)
+    assert (away.exit_code, "cannot be measured" in away.output) == (5, True)
     for url in ("127.0.0.1/api", "http://h:99999/x", "http://h", "http://u:p@h/x", "ftp://h/x"):
         with pytest.raises(Invalid, match="not the address of a service"):
             Call.of(url, b"{}", "", None)

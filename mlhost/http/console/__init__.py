@@ -7,12 +7,33 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from mlhost.http.console import overview, refusals, services, signin
+from mlhost.http.console import (
+    audit,
+    batches,
+    overview,
+    refusals,
+    services,
+    sessions,
+    signin,
+    snapshots,
+    tokens,
+    users,
+)
 from mlhost.http.console.refusals import middleware
 
 __all__ = ["add_to", "middleware"]
 
-TABLES = (signin.routes, overview.routes, services.routes)
+TABLES = (
+    signin.routes,
+    overview.routes,
+    services.routes,
+    sessions.routes,
+    snapshots.routes,
+    batches.routes,
+    users.routes,
+    tokens.routes,
+    audit.routes,
+)
 
 
 def add_to(app: web.Application) -> None:

@@ -1,11 +1,15 @@
-"""Two versions of a service beside each other."""
+"""Two versions of a service, or two snapshots, beside each other."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import unified_diff
 from itertools import islice
+from typing import Any
 
+from mlhost.http.console.rendering import size
+from mlhost.runtime.describe import Described
 from mlhost.services import NamedType, Service
 
 MAX_LINES = 5000  # of a difference that is shown
@@ -13,9 +17,9 @@ MAX_LINES = 5000  # of a difference that is shown
 
 @dataclass(frozen=True, slots=True)
 class Changed:
-    """A parameter of either version; "" where there is none of that name."""
+    """What is of that name in either; "" where there is none."""
 
-    way: str  # "input" or "output"
+    way: str  # what it is: "input", say
     name: str
     old: str
     new: str
@@ -63,6 +67,32 @@ def code(old: str, new: str, old_title: str, new_title: str) -> list[Line]:
     """The unified difference of two texts; none if they are the same."""
     lines = unified_diff(old.splitlines(), new.splitlines(), old_title, new_title, lineterm="")
     return [_line(text) for text in islice(lines, MAX_LINES)]
+
+
+def objects(old: Mapping[str, Described], new: Mapping[str, Described]) -> list[Changed]:
+    """All objects of two snapshots, as they looked when they were frozen: what does not show is not compared."""
+    before, after = ({name: _looks(each) for name, each in held.items()} for held in (old, new))
+    return [Changed("object", name, before.get(name, ""), after.get(name, "")) for name in before | after]
+
+
+def files(old: Mapping[str, int], new: Mapping[str, int]) -> list[Changed]:
+    """All files of two snapshots by their sizes."""
+    before, after = ({name: f"{size(each)} ({each})" for name, each in held.items()} for held in (old, new))
+    return [Changed("file", name, before.get(name, ""), after.get(name, "")) for name in before | after]
+
+
+def surroundings(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """What of Python and the packages that their objects need is different: its title, and how it is in either."""
+    before = {"Python": old["python"]} | old.get("packages", {})
+    after = {"Python": new["python"]} | new.get("packages", {})
+    told = ((name, before.get(name, ""), after.get(name, "")) for name in before | after)
+    return [each for each in told if each[1] != each[2]]
+
+
+def _looks(described: Described) -> str:
+    """An object in a line: its type, shape and value."""
+    parts = (described.get("type", "?"), described.get("shape", ""), described.get("repr", ""))
+    return " · ".join(part for part in parts if part)
 
 
 def _changed(way: str, old: tuple[NamedType, ...], new: tuple[NamedType, ...]) -> list[Changed]:

@@ -12,16 +12,18 @@ from mlhost.http.routes import Routes
 
 routes = Routes()
 
+LATEST = 5  # versions that were published last
+
 
 @routes.get("/console")
 async def overview(request: web.Request) -> web.Response:
     """The figures of now; a script asks for them again and again."""
-    host, who = request.app[HOST], request[WHO]
-    services = await host.services.list(who)
-    template = "_overview.html" if is_partial(request) else "overview.html"
-    latest = sorted(services, key=lambda service: -service.created_at)[:5]
-    names = len({service.name for service in services})
-    return page(request, template, figures=_figures(host, names, len(services)), latest=latest)
+    host = request.app[HOST]
+    if is_partial(request):
+        return page(request, "_overview.html", figures=_figures(host))
+    services = await host.services.list(request[WHO])
+    latest = services[: -LATEST - 1 : -1]
+    return page(request, "overview.html", figures=_figures(host), latest=latest)
 
 
 @routes.get("/console/calls.json")
@@ -36,9 +38,10 @@ async def latency(request: web.Request) -> web.Response:
     return latencies(request.app[HOST].metrics.history())
 
 
-def _figures(host: Host, names: int, versions: int) -> list[tuple[str, str, str]]:
+def _figures(host: Host) -> list[tuple[str, str, str]]:
     """A title, a value and a note for each."""
     now, config = host.metrics.now(), host.config
+    names, versions = host.services.count()
     share = f"{now.errors / now.requests:.1%} of them" if now.requests else "none yet"
     return [
         ("Calls", f"{now.requests:,}", "since the start"),
@@ -47,6 +50,6 @@ def _figures(host: Host, names: int, versions: int) -> list[tuple[str, str, str]
         ("Sessions", str(now.sessions), f"of at most {config.sessions.max}"),
         ("Workers", str(now.workers), f"of at most {config.pool.max}"),
         ("Batches", str(now.batches), "running"),
-        ("Memory", size(now.memory_bytes), "of the server itself"),
+        ("Memory", size(now.memory_bytes), "of the server"),
         ("Up", duration(now.uptime_seconds), "since the start"),
     ]

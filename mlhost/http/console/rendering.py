@@ -12,6 +12,7 @@ from aiohttp import web
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from mlhost import __version__
+from mlhost.batches.ledger import Batch
 from mlhost.http.browser import CONSOLE
 from mlhost.http.guard import PERMISSIONS, may
 from mlhost.http.keys import WHO, WORD
@@ -64,6 +65,11 @@ def onward(path: str) -> web.Response:
     return web.Response(status=303, headers={"Location": path})
 
 
+def lead(request: web.Request, path: str) -> web.Response:
+    """Send the browser on, whether a script or the browser itself has asked."""
+    return web.Response(headers={"HX-Redirect": path}) if is_partial(request) else onward(path)
+
+
 @cache
 def _environment() -> Environment:
     environment = Environment(
@@ -74,13 +80,35 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"moment": moment, "size": size, "duration": duration, "service_path": service_path}
+    environment.filters |= {
+        "moment": moment,
+        "size": size,
+        "duration": duration,
+        "segment": segment,
+        "service_path": service_path,
+        "batch_path": batch_path,
+    }
     return environment
 
 
 def service_path(service: Service) -> str:
     """The address of a version's page."""
-    return f"{CONSOLE}/services/{quote(service.name, safe='')}/{quote(service.version, safe='')}"
+    return f"{CONSOLE}/services/{segment(service.name)}/{segment(service.version)}"
+
+
+def batch_path(batch: Batch) -> str:
+    """The address of a batch's page."""
+    return f"{CONSOLE}/batches/{segment(batch.name)}/{segment(batch.version)}/{batch.execution_id}"
+
+
+def segment(name: str) -> str:
+    """A name as one segment of an address."""
+    return quote(name, safe="")
+
+
+def short(text: str, most: int) -> str:
+    """A text, or its beginning."""
+    return text if len(text) <= most else f"{text[:most]}…"
 
 
 def moment(seconds: float) -> str:

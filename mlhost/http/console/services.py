@@ -24,6 +24,8 @@ from mlhost.services import Service
 
 routes = Routes()
 
+MOST_SHOWN = 200  # versions in a list
+
 
 @routes.get("/console/services")
 async def list_all(request: web.Request) -> web.Response:
@@ -33,7 +35,7 @@ async def list_all(request: web.Request) -> web.Response:
     found = [service for service in services if _fits(service, wanted.casefold().split())]
     found.sort(key=lambda service: (service.name.casefold(), -service.created_at))
     template = "_services.html" if is_partial(request) else "services.html"
-    return page(request, template, services=found, total=len(services), q=wanted)
+    return page(request, template, services=found[:MOST_SHOWN], found=len(found), total=len(services), q=wanted)
 
 
 @routes.get("/console/services/{name}")

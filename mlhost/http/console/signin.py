@@ -77,7 +77,11 @@ def instead(request: web.Request, refused: Unauthenticated) -> web.Response:
     if is_partial(request):
         leads_to = f"{PATH}?next={quote(_wanted(request), safe='')}"
         return web.Response(status=STATUS[Unauthenticated], headers={"HX-Redirect": leads_to})
-    return _form(request, _wanted(request), refused=refused)
+    answer = _form(request, _wanted(request), refused=refused)
+    if request.headers.get("Sec-Fetch-Site") == "cross-site":
+        # A link from another site comes without the cookies, which are strict about that; our own page's does not.
+        answer.headers["Refresh"] = f"0; url={_wanted(request)}"
+    return answer
 
 
 def _form(request: web.Request, leads_to: str, name: str = "", refused: MlhostError | None = None) -> web.Response:
@@ -87,6 +91,7 @@ def _form(request: web.Request, leads_to: str, name: str = "", refused: MlhostEr
         "sign_in.html",
         status=STATUS[type(refused)] if refused else 200,
         words=refused.message if refused else "",
+        is_refused=request.method != "GET",  # else nothing was tried yet
         leads_to=leads_to,
         name=name,
         ours=ours,

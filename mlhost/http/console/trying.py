@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mlhost.errors import Invalid
+from mlhost.http.console.rendering import short
 from mlhost.params.jsontext import parse
 from mlhost.params.types import canonical
 from mlhost.services import NamedType
@@ -20,7 +21,7 @@ MAX_COLUMNS = 50
 MAX_TEXT = 20_000  # characters of a value or of what the code printed
 
 PREFIX = "in."  # of the names that inputs have in the form, which has others too
-NUMBER = re.compile(r"-?\d+(\.\d+)?([eE][+-]?\d+)?")
+NUMBER = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")  # as JSON has it
 DROPPED = {"data.frame": "frame", "matrix": "matrix", "vector": "vector"}  # what a CSV file becomes
 # By how its content begins, so that nothing is shown as a picture that is none.
 PICTURES = {b"\x89PNG\r\n": "image/png", b"\xff\xd8\xff": "image/jpeg", b"GIF8": "image/gif"}
@@ -95,7 +96,7 @@ def form(inputs: tuple[NamedType, ...], values: Mapping[str, Any], typed: Mappin
 def body(inputs: tuple[NamedType, ...], typed: Mapping[str, str]) -> bytes:
     """What was typed into the form, as the service reads it; Invalid names the input that is not JSON."""
     members = (
-        f"{json.dumps(name)}:{_json(name, canonical(kind), typed.get(PREFIX + name, ''))}" for name, kind in inputs
+        f"{json.dumps(name)}:{json_of(name, canonical(kind), typed.get(PREFIX + name, ''))}" for name, kind in inputs
     )
     return f"{{{','.join(members)}}}".encode("utf-8", "surrogatepass")
 
@@ -109,7 +110,7 @@ def read(answer: bytes, outputs: tuple[NamedType, ...], seconds: float) -> Answe
     return Answer(
         seconds,
         error="" if result["success"] else result["errorMessage"] or "The code failed.",
-        console=_short(result["consoleOutput"]),
+        console=short(result["consoleOutput"], MAX_TEXT),
         outputs=[_output(name, canonical(kind), values[name]) for name, kind in outputs if name in values],
         artifacts=[_artifact(name, content) for name, content in result["outputFiles"].items()],
     )
@@ -119,7 +120,8 @@ def _text(kind: str, value: Any) -> str:
     return value if kind == "character" else json.dumps(value, ensure_ascii=False)
 
 
-def _json(name: str, kind: str, text: str) -> str:
+def json_of(name: str, kind: str, text: str) -> str:
+    """What was typed for an input, as JSON of its type; Invalid if it is neither that nor other JSON."""
     if kind == "character":
         return json.dumps(text)
     text = text.strip()
@@ -134,7 +136,7 @@ def _json(name: str, kind: str, text: str) -> str:
 
 def _output(name: str, kind: str, value: Any) -> Output:
     table = _table(value)
-    return Output(name, kind, "" if table else _short(_pretty(value)), table)
+    return Output(name, kind, "" if table else short(_pretty(value), MAX_TEXT), table)
 
 
 def _pretty(value: Any) -> str:
@@ -163,7 +165,7 @@ def _table(value: Any) -> Table | None:
 
 
 def _cell(value: Any) -> str:
-    return "" if value is None else _short(_pretty(value), 200)
+    return "" if value is None else short(_pretty(value), 200)
 
 
 def _artifact(name: str, content: str | None) -> Artifact:
@@ -171,7 +173,3 @@ def _artifact(name: str, content: str | None) -> Artifact:
     picture = next((kind for sign, kind in PICTURES.items() if begin.startswith(sign)), "")
     size = len(content) * 3 // 4 - content.count("=", -2) if content else 0
     return Artifact(name, content, picture, size)
-
-
-def _short(text: str, most: int = MAX_TEXT) -> str:
-    return text if len(text) <= most else f"{text[:most]}…"

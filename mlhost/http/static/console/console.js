@@ -7,6 +7,16 @@
     if (event.target.closest("[data-live]") && document.hidden) event.preventDefault();
   });
 
+  // --- a cell: Ctrl+Enter runs it, and what it prints is seen at its end ---------------------------------------------
+  document.addEventListener("keydown", (event) => {
+    if (event.key !== "Enter" || !(event.ctrlKey || event.metaKey) || !event.target.matches("textarea[data-run]")) return;
+    event.preventDefault();
+    event.target.form.requestSubmit();
+  });
+  const toEnd = (root) => root.querySelectorAll("[data-tail]").forEach((place) => { place.scrollTop = place.scrollHeight; });
+  document.addEventListener("DOMContentLoaded", () => toEnd(document));
+  document.addEventListener("htmx:load", (event) => toEnd(event.target));
+
   // --- copying ----------------------------------------------------------------------------------------------------
   document.addEventListener("click", async (event) => {
     const button = event.target.closest("button[data-copy]");
@@ -67,7 +77,9 @@
     if (!area || !file) return;
     event.preventDefault();
     area.classList.remove("dropping");
-    area.value = JSON.stringify(shaped[area.dataset.drop](rowsOf(await file.text())));
+    const text = await file.text();
+    const shape = shaped[area.dataset.drop];  // none: the text as it is
+    area.value = shape ? JSON.stringify(shape(rowsOf(text))) : text;
   });
 
   // --- charts -----------------------------------------------------------------------------------------------------
@@ -75,14 +87,15 @@
   // {"times": [seconds], "series": [{"label": "…", "unit": "ms", "values": [number or null]}]}.
   const INKS = ["--main", "--warn", "--bad", "--good"];
   const ink = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+  const clock = (seconds) => new Date(seconds * 1000).toLocaleTimeString();
   const options = (place, series) => {
     const axis = { stroke: ink("--dim"), grid: { stroke: ink("--line"), width: 1 }, ticks: { stroke: ink("--line"), width: 1 } };
     return {
       width: place.clientWidth, height: 200,
-      scales: { y: { range: (_, least, most) => [0, most > 0 ? most * 1.1 : 1] } },
-      axes: [{ ...axis }, { ...axis, size: 60 }],
-      series: [{}, ...series.map((one, at) => ({
-        label: one.label, stroke: ink(INKS[at % INKS.length]), width: 2, points: { show: false }, spanGaps: false,
+      scales: { x: { range: (_, least, most) => [Math.min(least, most - 60), most] }, y: { range: (_, least, most) => [0, most > 0 ? most * 1.1 : 1] } },
+      axes: [{ ...axis, space: 90, values: (_, ticks) => ticks.map(clock) }, { ...axis, size: 60 }],
+      series: [{ label: "Time", value: (_, seconds) => seconds == null ? "–" : clock(seconds) }, ...series.map((one, at) => ({
+        label: one.label, stroke: ink(INKS[at % INKS.length]), width: 2, points: { show: true, size: 4, fill: ink(INKS[at % INKS.length]) }, spanGaps: false,
         dash: at ? [6, 2 * at + 1] : undefined,
         value: (_, value) => value == null ? "–" : `${Number(value.toPrecision(3))} ${one.unit}`,
       }))],
