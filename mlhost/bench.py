@@ -30,6 +30,7 @@ WARM_SECONDS = 0.3  # of calls that are not counted, at each number of connectio
 LAST_ANSWER_SECONDS = 60.0  # that the answers which come too late to count may take
 BAR = 40  # characters of the longest bar
 MAX_CONNECTIONS = 1000
+TO_MOST, TO_LATENCY = "10:50:10", f"10:{MAX_CONNECTIONS}:10"  # unless somebody says otherwise
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)\r\n", re.IGNORECASE)
 
 
@@ -87,8 +88,9 @@ class Plan:
     seconds: float = 3.0  # of each step
 
     @classmethod
-    def of(cls, spelled: str, latency_ms: float, seconds: float) -> Plan:
-        """A plan of FIRST:MOST:STEP, or Invalid."""
+    def of(cls, spelled: str | None, latency_ms: float, seconds: float) -> Plan:
+        """A plan of FIRST:MOST:STEP, or Invalid; None is the original's, to fifty or to that latency."""
+        spelled = spelled or (TO_LATENCY if latency_ms else TO_MOST)
         parts = re.fullmatch(r"(\d+):(\d+):(\d+)", spelled)
         first, most, step = map(int, parts.groups()) if parts else (0, 0, 0)
         if not (1 <= first <= most <= MAX_CONNECTIONS and step >= 1):
@@ -250,8 +252,10 @@ def draw(steps: list[Step], title: str, file: Path) -> None:
 @click.command("bench")
 @click.argument("url")
 @click.option("--inputs", required=True, help="The inputs of each call as JSON, or @FILE.")
-@click.option("--connections", default="10:50:10", show_default=True, metavar="FIRST:MOST:STEP", help="How many call.")
-@click.option("--latency", default=0.0, metavar="MS", help="Stop when half of the answers take longer; 250, say.")
+@click.option(
+    "--connections", metavar="FIRST:MOST:STEP", help=f"How many call; {TO_MOST}, or with --latency {TO_LATENCY}."
+)
+@click.option("--latency", default=0.0, metavar="MS", help="Go on until half of the answers take longer; 250, say.")
 @click.option("--seconds", default=3.0, show_default=True, help="Of each step.")
 @click.option("--png", type=click.Path(path_type=Path, dir_okay=False), help="Draw it, too.")
 @click.option("--json", "as_json", is_flag=True, help="Print the steps as JSON instead.")
@@ -262,7 +266,7 @@ def command(  # noqa: PLR0913 - one for each option
     *,
     url: str,
     inputs: str,
-    connections: str,
+    connections: str | None,
     latency: float,
     seconds: float,
     png: Path | None,

@@ -23,6 +23,7 @@ from mlhost.inprocess import InProcess
 from mlhost.runtime.compiled import Compiled, Plan
 from mlhost.runtime.compiling import INSTALL, compile_model
 from mlhost.runtime.examining import MAX_BYTES, examine
+from mlhost.runtime.joining import pays_together
 from mlhost.runtime.parcels import CHUNK_BYTES, put_chunk
 from mlhost.store import Store
 from mlhost.store.blobs import Blobs, SealedBlob
@@ -40,11 +41,15 @@ Start = Callable[[], Awaitable[Worker]]
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """What answers, COMPILED or WORKERS, and why; `plan` is the compiled model's."""
+    """What answers, COMPILED or WORKERS, and why; `plan` is the compiled model's.
+
+    `joins` says whether workers are sent the calls that wait as one.
+    """
 
     name: Literal["onnx", "worker"]
     why: str
     plan: Plan | None = None
+    joins: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +116,6 @@ class _Defined(msgspec.Struct):
 
 
 async def _made(with_model: Start, empty: Start) -> Engine | tuple[Engine, bytes]:
-    if any(importlib.util.find_spec(name) is None for name in NEEDED):
-        return Engine(WORKERS, f"the server has no onnxruntime: {INSTALL}")
     try:
         found = await _compile(with_model)
         if isinstance(found, Engine):
@@ -125,13 +128,22 @@ async def _made(with_model: Start, empty: Start) -> Engine | tuple[Engine, bytes
 
 async def _compile(with_model: Start) -> Engine | tuple[bytes, Plan, str]:
     async with _closing(await with_model()) as worker, parcels.lent(worker.call) as number:
+        if any(importlib.util.find_spec(name) is None for name in NEEDED):
+            return await _in_workers(worker, f"the server has no onnxruntime: {INSTALL}")
         compilation = await worker.call(compile_model, number)
         plan, why, size = compilation["plan"], compilation["why"], compilation["size"]
         if plan is None:
-            return Engine(WORKERS, why)
+            return await _in_workers(worker, why)
         if size > MAX_BYTES:
-            return Engine(WORKERS, f"compiled, it is larger than {MAX_BYTES >> 20} MiB")
+            return await _in_workers(worker, f"compiled, it is larger than {MAX_BYTES >> 20} MiB")
         return b"".join([chunk async for chunk in parcels.chunks(worker.call, number, size)]), plan, why
+
+
+async def _in_workers(worker: Worker, why: str) -> Engine:
+    """The engine of a model that is not compiled, which this worker has opened."""
+    if not await worker.call(pays_together):
+        return Engine(WORKERS, why)
+    return Engine(WORKERS, f"{why}; calls that wait are run together", joins=True)
 
 
 async def _examine(empty: Start, content: bytes, plan: Plan, why: str) -> Engine | tuple[Engine, bytes]:

@@ -46,7 +46,7 @@ class Refused(click.ClickException):
     """What ends a command: one line on stderr, and an exit code."""
 
     def __init__(self, message: str, exit_code: int = REFUSED) -> None:
-        super().__init__(message)
+        super().__init__(" ".join(message.splitlines()))
         self.exit_code = exit_code  # type: ignore[misc]  # click reads it of the instance
 
 

@@ -12,6 +12,7 @@ from time import perf_counter
 from mlhost.errors import CodeFailed, Invalid, MlhostError, Unavailable, WorkerLost
 from mlhost.executors import Worker, parcels
 from mlhost.executors.pool import Pool
+from mlhost.executors.together import Together
 from mlhost.executors.trains import Call
 from mlhost.inprocess import InProcess
 from mlhost.metrics.tally import CODE_FAILED, TIMED_OUT, Meter, Tally
@@ -35,6 +36,7 @@ class Ready:
     pool: Pool
     edition: str = ""  # stands for what it runs: another one after a patch of its code or snapshot
     compiled: InProcess | None = None  # answers what it can in place of a worker
+    together: Together | None = None  # answers those who wait for one, if there is no compiled model
     meter: Meter = field(default_factory=Meter)
 
 
@@ -47,15 +49,14 @@ async def score(ready: Ready, body: bytes | Parcel) -> bytes:
     Busy when too many wait, Unavailable if the worker died of the call (another one takes its place).
     """
     asked, meter = perf_counter(), ready.meter
-    if (
-        ready.compiled is not None
-        and isinstance(body, bytes)
-        and (answer := await ready.compiled.score(body)) is not None
-    ):
-        meter.compiled.answer(perf_counter() - asked)
-        return answer
     try:
         if isinstance(body, bytes):
+            if ready.compiled is not None and (answer := await ready.compiled.score(body)) is not None:
+                meter.compiled.answer(perf_counter() - asked)
+                return answer
+            if ready.together is not None and (answer := await ready.together.score(body)) is not None:
+                meter.calls.answer(perf_counter() - asked)
+                return answer
             return await _ride(ready, body, asked)
         async with ready.pool.lease() as worker:
             meter.queue.add(perf_counter() - asked)

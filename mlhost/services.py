@@ -25,6 +25,7 @@ from mlhost.executors import Worker, parcels
 from mlhost.executors.placements import Placements
 from mlhost.executors.pool import Pool, PoolSettings
 from mlhost.executors.reserve import Reserve
+from mlhost.executors.together import Together
 from mlhost.inprocess import InProcess
 from mlhost.metrics import Metrics
 from mlhost.params.signature import Signature
@@ -460,9 +461,10 @@ class Services:
 
     def _make_ready(self, service: Service, pool: PoolSettings | None = None) -> Ready:
         start = functools.partial(self._start_another, service)
-        meter = self._metrics.meter(service.name, service.version)
+        meter, engine = self._metrics.meter(service.name, service.version), service.definition.engine
         workers = Pool(start, pool or self._limits.pool, meter.restarts)
-        return Ready(service.name, service.version, workers, edition(service), meter=meter)
+        together = Together(workers, meter.queue.add) if engine is not None and engine.joins else None
+        return Ready(service.name, service.version, workers, edition(service), together=together, meter=meter)
 
     def _withdraw(self, ready: Ready | None) -> None:
         if ready is not None:

@@ -1,6 +1,6 @@
 """Real parts for all tests: one template process, one host, one listening server for the whole run."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Generator, Iterator
 
 import aiohttp
 import pytest
@@ -13,6 +13,14 @@ from mlhost.http.server import serve
 from mlhost.store.folder import DataFolder
 from tests import oidc, slapd
 from tests.parts import COVERAGE, PASSWORD, PRELOAD, Api, Cell, cheap_passwords, config_for_tests, signed_in
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """What was logged goes to the first process as UTF-8, which has no halves of surrogate pairs."""
+    report = yield
+    report.sections = [(name, text.encode(errors="backslashreplace").decode()) for name, text in report.sections]
+    return report
 
 
 @pytest.fixture(scope="session")

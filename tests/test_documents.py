@@ -21,7 +21,7 @@ GUIDES = [
 ]
 ALL = [*GUIDES, *sorted(DOCS.glob("reference/*.md"))]
 FENCED = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
-OF_ITS_OWN = {"metrics.md", "performance.md"}  # test_metrics_guide.py; figures that a test cannot take
+OF_ITS_OWN = {"metrics.md"}  # test_metrics_guide.py
 
 pytestmark = pytest.mark.timeout(180)  # a document may start a dozen programs
 

@@ -124,6 +124,16 @@ def test_what_is_printed_is_shown_while_the_cell_runs(notebook: Notebook, capsys
     assert next(when for when, told in shown if "second" in told) < at - 0.3
 
 
+def test_what_the_cell_before_has_printed_is_not_shown_again(
+    notebook: Notebook, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("mlhost.notebook.LOOK_SECONDS", 0)  # it looks before the server has begun with the cell
+    for number in range(20):
+        notebook.run(f"%%mlhost run\nprint('cell {number}')")
+    told = capsys.readouterr().out.partition("\n")[2]
+    assert told == "".join(f"cell {number}\n" for number in range(20))
+
+
 def test_ctrl_c_interrupts_the_cell_and_the_session_stays(
     notebook: Notebook, capsys: pytest.CaptureFixture[str]
 ) -> None:

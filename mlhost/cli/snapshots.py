@@ -96,7 +96,7 @@ def diff(ml: Client, old: str, new: str, *, exit_code: bool, as_json: bool) -> N
 def download(ml: Client, snapshot: str, file: Path | None, *, force: bool) -> None:
     """Write a snapshot to FILE, or to SNAPSHOT's id with .zip, as the zip it is kept as."""
     found = ml.snapshot(snapshot)
-    target = file or Path(f"{found.id}.zip")
+    target = file or Path(Path(f"{found.id}.zip").name)  # in this folder, whatever the server says
     with arriving(target, force=force) as (out, _), bytes_bar("downloading") as tell_bytes:
         ml.download_snapshot(found.id, out, tell_bytes)
     click.echo(f"Wrote {target}.")

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from mlhost.cli.tables import json_option, tell
 from mlhost.http.personal import DEFAULT_DAYS
 from mlhost.remote import login_options, signed_in
 
@@ -28,10 +29,15 @@ def create(name: str, scope: str, days: int, url: str, user: str, password: str)
 
 
 @token.command("list")
+@json_option
 @login_options
-def list_all(url: str, user: str, password: str) -> None:
+def list_all(url: str, user: str, password: str, *, as_json: bool) -> None:
     """List your tokens: id, name, scope, end."""
-    for each in _ask(url, user, password, "GET", "/tokens"):
+    made = _ask(url, user, password, "GET", "/tokens")
+    if as_json:
+        tell(made)
+        return
+    for each in made:
         click.echo("\t".join([each["id"], each["name"], each["scope"], each["expirationTime"]]))
 
 

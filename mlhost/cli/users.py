@@ -17,6 +17,7 @@ from mlhost.auth.passwords import Passwords
 from mlhost.auth.users import role_of, title_of
 from mlhost.cli.asking import password_of
 from mlhost.cli.options import Result, config_option, data_option, existing_folder, run
+from mlhost.cli.tables import json_option, tell
 from mlhost.config import Config, load
 from mlhost.errors import Conflict
 from mlhost.host import users_of
@@ -74,10 +75,15 @@ def user_add(name: str, role: str, password: str, where: Where) -> None:
 
 
 @user.command("list")
+@json_option
 @where_options
-def user_list(where: Where) -> None:
+def user_list(where: Where, *, as_json: bool) -> None:
     """List the users, their roles and their groups."""
-    for each in with_users(where, lambda users: users.list()):
+    everybody = with_users(where, lambda users: users.list())
+    if as_json:
+        tell([{"name": each.name, "role": title_of(each.role), "groups": [*each.groups]} for each in everybody])
+        return
+    for each in everybody:
         click.echo("\t".join([each.name, title_of(each.role), *each.groups]))
 
 

@@ -187,6 +187,11 @@ class Pool:
             self._grow()
 
     @property
+    def has_room(self) -> bool:
+        """Whether a call would have a worker, or one started for it, without waiting for another call to end."""
+        return bool(self._idle) or self._count < self._room
+
+    @property
     def resting_since(self) -> float | None:
         """When the worker that may be ended for another's sake came to rest (monotonic); None if there is none."""
         return self._idle[0].idle_since if self._idle and self._count > self._settings.least else None

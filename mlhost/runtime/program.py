@@ -157,6 +157,10 @@ class Program:
         files, changed = self._files.collect()
         return _result(error, outputs, files, changed)
 
+    def put_back_files(self) -> list[str]:
+        """Have the working directory as it was; the names of what was made or changed."""
+        return self._files.collect()[1]
+
 
 def prepare(workspace: Workspace, spec: ProgramSpec) -> None:
     """Compile the program and run its initCode; CodeFailed says what does not compile or run."""

@@ -1,5 +1,6 @@
 """What every command has in common: faults in one line of stderr, and exit codes that scripts can go by."""
 
+import json
 from collections.abc import Iterator
 
 import click
@@ -45,6 +46,13 @@ def test_what_a_role_does_not_allow_ends_with_4(
 ) -> None:
     monkeypatch.setenv("MLHOST_TOKEN", signed_in.create_token("read only", "consume:one", days=1))
     assert "only" in mlhost("session", "list", expect=4).stderr
+
+
+def test_users_and_tokens_are_listed_for_programs_too(mlhost: Mlhost, signed_in: Client) -> None:
+    signed_in.create_token("listed", "all", days=1)
+    users = json.loads(mlhost("user", "list", "--url", signed_in.url, "--json").stdout)
+    assert {"name": "admin", "role": "Owner", "groups": []} in users
+    assert "listed" in [each["name"] for each in json.loads(mlhost("token", "list", "--json").stdout)]
 
 
 def test_a_mistyped_command_ends_with_2(mlhost: Mlhost) -> None:

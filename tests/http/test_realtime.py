@@ -149,7 +149,7 @@ def by_value(model: Any) -> bytes:
 
     import cloudpickle
 
-    here = sys.modules[__name__]
+    here = sys.modules[type(model).__module__]
     cloudpickle.register_pickle_by_value(here)
     try:
         return serialize(model)

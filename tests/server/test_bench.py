@@ -70,6 +70,12 @@ def test_it_ends_where_an_answer_takes_too_long(server: Server) -> None:
     assert [step["connections"] for step in steps] == [1]
 
 
+def test_it_goes_by_ten_to_fifty_or_on_until_an_answer_takes_too_long() -> None:
+    assert Plan.of(None, 0, 1) == Plan(10, 50, 10, 0, 1)
+    assert Plan.of(None, 250, 1) == Plan(10, 1000, 10, 250, 1)
+    assert Plan.of("1:5:2", 250, 1) == Plan(1, 5, 2, 250, 1)
+
+
 def test_without_a_token_it_signs_in_and_out_again(server: Server) -> None:
     assert "\n" in bench(server, "double", "--connections", "1:1:1", token="")
 

@@ -91,12 +91,12 @@ def _arguments(inputs: Mapping[str, Any]) -> str:
 
 
 def _python(value: Any) -> str:
-    return pformat(value, width=WIDTH, sort_dicts=False) if isinstance(value, (dict, list)) else json_string(value)
-
-
-def json_string(value: Any) -> str:
-    """A scalar as Python has it, texts in double quotes."""
-    return json.dumps(value) if isinstance(value, str) else repr(value)
+    """A JSON value as Python has it, texts in double quotes if they stand alone."""
+    return (
+        json.dumps(value, ensure_ascii=False)
+        if isinstance(value, str)
+        else pformat(value, width=WIDTH, sort_dicts=False)
+    )
 
 
 def _inside(text: str) -> str:

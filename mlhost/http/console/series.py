@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 from aiohttp import web
 
 from mlhost.http.exchange import record
 from mlhost.metrics import Series
+
+Line = tuple[str, Sequence[float | None]]  # what it is called, and its values
 
 
 def latencies(series: Series) -> web.Response:
@@ -21,6 +23,6 @@ def rates(series: Series) -> web.Response:
     return _chart(series, (("calls", series.requests), ("errors", series.errors)), "/s")
 
 
-def _chart(series: Series, lines: Any, unit: str) -> web.Response:
+def _chart(series: Series, lines: Iterable[Line], unit: str) -> web.Response:
     told = [{"label": label, "unit": unit, "values": values} for label, values in lines]
     return record({"times": series.times, "series": told})
