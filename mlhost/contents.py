@@ -14,7 +14,7 @@ from mlhost.services import Service
 from mlhost.store import Store
 from mlhost.store.blobs import Blobs
 
-MANIFEST = "select manifest from snapshots where blob = ? limit 1"
+MANIFEST = "select manifest from services where name = ? and version = ?"
 HEAD_BYTES = len(realtime.MAGIC) + realtime.LENGTHS.size  # of a model, before its header
 
 
@@ -28,13 +28,13 @@ class Contents:
     async def manifest(self, who: Principal, service: Service) -> Manifest | None:
         """What the workspace held that a version starts with.
 
-        None if it starts with none, if its snapshot was deleted since (the version keeps a copy, but no list of it),
-        for a model, and for those who may not see the version's code either: it shows what the objects hold.
+        None if it starts with none, for a model, and for those who may not see the version's code either: it shows what
+        the objects hold.
         """
-        if service.blob is None or service.definition.is_realtime or not service.is_open_to(who):
+        if service.definition.is_realtime or not service.is_open_to(who):
             return None
-        row = await self._store.read_one(MANIFEST, (service.blob,))
-        manifest: Manifest | None = json.loads(row["manifest"]) if row else None
+        row = await self._store.read_one(MANIFEST, (service.name, service.version))
+        manifest: Manifest | None = json.loads(row["manifest"]) if row and row["manifest"] else None
         return manifest
 
     async def header(self, service: Service) -> Header | None:

@@ -39,12 +39,19 @@ from mlhost.store.blobs import Blobs, SealedBlob
 
 log = logging.getLogger(__name__)
 
+# Without what `mlhost.contents` reads, which may be long.
+SELECT = "select name, version, published_by, snapshot_id, blob, definition, created_at, compiled from services"
 INSERT = """
-insert into services (name, version, published_by, snapshot_id, blob, definition, created_at, compiled)
-values (:name, :version, :published_by, :snapshot_id, :blob, :definition, :created_at, :compiled)
+insert into services (name, version, published_by, snapshot_id, blob, definition, created_at, compiled, manifest)
+values (:name, :version, :published_by, :snapshot_id, :blob, :definition, :created_at, :compiled,
+    (select manifest from snapshots where blob = :blob limit 1))
 """
 UPDATE = """
-update services set snapshot_id = :snapshot_id, blob = :blob, definition = :definition, compiled = :compiled
+update services set snapshot_id = :snapshot_id, blob = :blob, definition = :definition, compiled = :compiled,
+    manifest = case
+        when blob is :blob then manifest
+        else (select manifest from snapshots where blob = :blob limit 1)
+    end
 where name = :name and version = :version
 """
 
@@ -160,7 +167,7 @@ class Services:
     async def load(self) -> None:
         """Fill the table of callable versions; their workers start when they are called."""
         compiled = []
-        for row in await self._store.read("select * from services"):
+        for row in await self._store.read(SELECT):
             service = from_row(row)
             ready = self._ready[service.name, service.version] = self._make_ready(service)
             if service.compiled is not None:
@@ -250,7 +257,7 @@ class Services:
 
     async def list(self, who: Principal, name: str | None = None) -> list[Service]:
         """All versions, or those of one name, oldest first."""
-        query = "select * from services where ? is null or name = ? order by created_at, id"
+        query = f"{SELECT} where ? is null or name = ? order by created_at, id"
         rows = await self._store.read(query, (name, name))
         return [_as_seen_by(who, from_row(row)) for row in rows]
 
@@ -297,7 +304,7 @@ class Services:
     # --- how -------------------------------------------------------------------------------------------------------
 
     async def _get(self, name: str, version: str) -> Service:
-        row = await self._store.read_one("select * from services where name = ? and version = ?", (name, version))
+        row = await self._store.read_one(f"{SELECT} where name = ? and version = ?", (name, version))
         if row is None:
             raise _unknown(name, version)
         return from_row(row)
@@ -532,8 +539,7 @@ def _to_row(service: Service) -> dict[str, Any]:
 
 def from_row(row: sqlite3.Row) -> Service:
     """A version from its columns."""
-    columns = {key: value for key, value in dict(row).items() if key != "id"}
-    return Service(**(columns | {"definition": msgspec.json.decode(row["definition"], type=Definition)}))
+    return Service(**(dict(row) | {"definition": msgspec.json.decode(row["definition"], type=Definition)}))
 
 
 def _unknown(name: str, version: str) -> NotFound:

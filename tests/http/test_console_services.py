@@ -246,7 +246,9 @@ async def test_code_and_what_it_starts_with_are_shown_to_its_publisher_and_owner
         await owner.sign_in("admin")
         assert "secret_weights" in (await owner.get(address)).text
     await carol("DELETE", f"/snapshots/{snapshot}")
-    assert "keeps a copy of its own" in (await browser.get(address)).text
+    assert "secret_weights" in (await browser.get(address)).text  # the version has all of it
+    await carol("PATCH", address.removeprefix("/console"), json={"description": "the same, described"})
+    assert "secret_weights" in (await browser.get(address)).text
 
 
 async def test_two_versions_are_compared_by_their_parameters_and_their_lines(
