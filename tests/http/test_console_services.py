@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import AsyncIterator
+from time import perf_counter
 from typing import Any
 from urllib.parse import quote
 
@@ -20,7 +21,7 @@ from mlhost import realtime
 from mlhost.audit import lines
 from mlhost.auth.principal import Principal, Role
 from mlhost.host import Host
-from mlhost.http.console import trying
+from mlhost.http.console import comparing, trying
 from mlhost.http.console.examples import examples
 from mlhost.http.console.recipes import recipes
 from mlhost.names import new_id
@@ -269,6 +270,18 @@ async def test_two_versions_are_compared_by_their_parameters_and_their_lines(
     assert (await browser.get(f"{address}/diff")).title == page.title  # the one before is what one wants to see
     assert "The code is the same" in (await browser.get(f"{address}/diff?with=2")).text
     await browser.get(f"{address}/diff?with=3", 404)
+
+
+def test_texts_made_to_be_slow_to_compare_are_compared_in_no_time() -> None:
+    halves = [[line for at in range(4000) for line in (f"x{at}", f"p{(at + shift) % 100}")] for shift in (0, 37)]
+    old, new = ("\n".join(["same", *half, "the end"]) for half in halves)
+    started = perf_counter()
+    lines = comparing.code(old, new, "1", "2")
+    assert perf_counter() - started < 2
+    assert [line.text for line in lines[:2]] == ["@@ -3,7999 +3,7999 @@", "-p0"]
+    assert comparing.code(old, old, "1", "2") == []
+    added = comparing.code(old, f"{old}\nmore", "1", "2")
+    assert [(line.kind, line.text) for line in added[1:]] == [("added", "+more")]
 
 
 async def test_deleting_names_what_goes_and_is_for_those_who_may(
