@@ -13,8 +13,9 @@ from mlhost.runtime.describe import Described
 from mlhost.services import NamedType, Service
 
 MAX_LINES = 5000  # of a difference that is shown
-# Lines of a text that are compared one by one: what that takes may grow with the cube of them, up to half a second here.
-MAX_COMPARED = 2000
+MAX_COMPARED = (
+    2000  # lines of a text that is compared line by line, in half a second at worst: it grows with their cube
+)
 
 
 @dataclass(frozen=True, slots=True)
