@@ -13,6 +13,7 @@ from mlhost.errors import CodeFailed, Invalid, MlhostError, Unavailable, WorkerL
 from mlhost.executors import Worker, parcels
 from mlhost.executors.pool import Pool
 from mlhost.executors.together import Together
+from mlhost.executors.trains import Call
 from mlhost.inprocess import InProcess
 from mlhost.metrics.tally import CODE_FAILED, TIMED_OUT, Meter, Tally
 from mlhost.params import jsontext
@@ -56,6 +57,7 @@ async def score(ready: Ready, body: bytes | Parcel) -> bytes:
             if ready.together is not None and (answer := await ready.together.score(body)) is not None:
                 meter.calls.answer(perf_counter() - asked)
                 return answer
+            return await _ride(ready, body, asked)
         async with ready.pool.lease() as worker:
             meter.queue.add(perf_counter() - asked)
             return await score_on(worker, body, meter.calls, asked)
@@ -67,33 +69,52 @@ async def score(ready: Ready, body: bytes | Parcel) -> bytes:
         raise
 
 
+async def _ride(ready: Ready, body: bytes, asked: float) -> bytes:
+    """One call, which may go to a worker together with others."""
+    call = Call(program.score, body)
+    answer: bytes | CodeFailed
+    try:
+        answer = await ready.pool.run(call)
+    except CodeFailed as fault:
+        answer = fault
+    finally:
+        if call.sent:
+            ready.meter.queue.add(call.sent - asked)
+    return _told(answer, call.console, ready.meter.calls, asked)
+
+
 async def score_on(worker: Worker, body: bytes | Parcel, tally: Tally, since: float) -> bytes:
     """One call on a worker the caller has leased; Invalid as in `score`, WorkerLost if it died of the call.
 
     An answer is counted, with the time `since` then (perf_counter); what is raised is for the caller to count.
     """
     worker.console.clear()  # a thread of an earlier call may have gone on printing
-    failure = ""
+    answer: bytes | CodeFailed
     try:
         if isinstance(body, bytes):
             answer = await worker.call(program.score, body)
         else:
             answer = await parcels.open_in(worker.call, parcels.pieces(body), program.score_parcel)
-        if answer.startswith(UNSUCCESSFUL):
-            failure = CODE_FAILED
     except CodeFailed as fault:
-        answer = failed(fault.message)
-        failure = TIMED_OUT if fault.details.get("is_stopped") else CODE_FAILED
+        answer = fault
     except (Invalid, WorkerLost):  # the caller's mistake, and the worker is as good as before; or it is gone
         raise
     except MlhostError:  # the code broke what answers are made with: the next call gets another worker
         await worker.close(force=True)
         raise
+    return _told(answer, worker.console.take(), tally, since)
+
+
+def _told(came_of_it: bytes | CodeFailed, printed: str, tally: Tally, since: float) -> bytes:
+    """The answer to a call, which is counted."""
+    if isinstance(came_of_it, CodeFailed):
+        answer = failed(came_of_it.message)
+        failure = TIMED_OUT if came_of_it.details.get("is_stopped") else CODE_FAILED
+    else:
+        answer = came_of_it
+        failure = CODE_FAILED if answer.startswith(UNSUCCESSFUL) else ""
     tally.answer(perf_counter() - since, failure)
-    console = worker.console.take()
-    if console:
-        return answer.removesuffix(NO_CONSOLE) + jsontext.render(console) + b"}"
-    return answer
+    return answer.removesuffix(NO_CONSOLE) + jsontext.render(printed) + b"}" if printed else answer
 
 
 def failed(message: str) -> bytes:

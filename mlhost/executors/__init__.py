@@ -5,13 +5,14 @@ Nothing above this floor knows which placement is in use.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, Protocol, TypeVar
 
 from mlhost.runtime.workspace import Workspace
 
 if TYPE_CHECKING:  # of the host alone: in a subinterpreter every import counts
     from mlhost.executors.console import Console
+    from mlhost.executors.trains import Call, Owner
 
 Given = ParamSpec("Given")
 Result = TypeVar("Result")
@@ -40,6 +41,14 @@ class Worker(Protocol):
     def busy(self) -> bool:
         """Whether a call is running."""
 
+    @property
+    def carries(self) -> int:
+        """How many calls can be sent to it in one go."""
+
+    @property
+    def aboard(self) -> int:
+        """How many calls it has that are not answered yet."""
+
     async def call(
         self,
         function: Callable[Concatenate[Workspace, Given], Result],
@@ -52,6 +61,16 @@ class Worker(Protocol):
         deadline passed, WorkerLost when the worker died. A cancelled call is interrupted and its reply awaited, so
         that no reply reaches another caller.
         """
+
+    def run(self, calls: Sequence[Call], owner: Owner) -> None:
+        """Run calls of one function one after the other, for an owner who has the worker to itself.
+
+        Each is answered by itself: its future, and what it printed. An error of a call, its deadline, its death concern
+        no other one: what had not begun goes back to the owner, in order. WorkerLost or Invalid if nothing was sent.
+        """
+
+    def abandon(self, call: Call) -> None:
+        """The caller of one of them went away: it is interrupted if it runs, and its answer dropped."""
 
     def interrupt(self) -> bool:
         """Ask the running call to stop, and end the worker if it does not; False if nothing runs."""

@@ -1,31 +1,34 @@
 """What every worker does the same way: one call at a time, with a deadline, stopped when asked, answered to its caller.
 
-A placement adds how a call reaches the workspace, how its code is interrupted, and what becomes of code that does not
-stop.
+Several may be sent in one go, as a train; they are still run one after the other. When one of them takes long, the
+host takes back those behind it. A placement adds how calls reach the workspace, how their code is interrupted, and
+what becomes of code that does not stop.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import itertools
 import math
 import platform
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Concatenate
 
 from mlhost.errors import CodeFailed, MlhostError, WorkerLost
 from mlhost.executors import Given, Result
 from mlhost.executors.console import Console, Inlet
+from mlhost.executors.trains import Call, Owner, Train
 from mlhost.runtime.workspace import Workspace
 
 GRACE_SECONDS = 1.8  # between asking a call or a worker to stop and giving it up: it is gone within two seconds
+SLOW_SECONDS = 0.005  # between looks at a train; a call that runs at two of them is slow
 
 
 class CallingWorker(ABC):
     """A `Worker` without its placement."""
 
+    carries = 1  # calls that may travel in one train
     _first_look_seconds = math.inf  # between the start of a call and the first `_look`
 
     def __init__(self, deadline_seconds: float, output_bytes: int) -> None:
@@ -36,14 +39,20 @@ class CallingWorker(ABC):
         self.python = platform.python_version()
         self._inlet: Inlet | None = None
         self._turn = asyncio.Lock()
-        self._numbers = itertools.count()
-        self._pending: tuple[int, asyncio.Future[Any]] | None = None
-        self._answered = -1  # the number of the last call whose reply came
-        self._stop_reason = ""  # why the host interrupted the pending call: "after 5 seconds"
+        self._train: Train | None = None
+        self._at_rest = asyncio.Event()  # there is no train
+        self._at_rest.set()
+        self._next_number = 1
+        self._is_alone = True  # no other call is behind the one that runs, and it is watched for itself
+        self._is_recalled = False  # the rest of the train has been, or is being, taken back
+        self._seen = 0  # the number of the call that had begun at the last look
+        self._stopped = 0  # the number of the call the host has interrupted
+        self._stop_reason = ""  # and why: "after 5 seconds"
         self._closed_reason = ""  # set once it is being closed, also for the calls that wait for their turn
-        self._deadline = 0.0  # of the pending call, by the loop's clock
+        self._deadline = 0.0  # of the running call, by the loop's clock
         self._next_look = 0.0  # at it, by the same
         self._watch: asyncio.TimerHandle | None = None  # left running from one call to the next: it seldom fires
+        self._watch_at = 0.0  # when it fires
         self._stopping: list[asyncio.TimerHandle] = []
 
     @property
@@ -54,7 +63,12 @@ class CallingWorker(ABC):
     @property
     def busy(self) -> bool:
         """Whether a call is running."""
-        return self._pending is not None
+        return self._train is not None
+
+    @property
+    def aboard(self) -> int:
+        """How many calls it has that are not answered yet."""
+        return len(self._train.calls) if self._train is not None else 0
 
     async def call(
         self,
@@ -66,132 +80,250 @@ class CallingWorker(ABC):
         if kwargs:
             raise TypeError("arguments of a call travel by position")
         async with self._turn:
-            result: Result = await self._exchange(function, args)
+            await self._at_rest.wait()
+            call = Call(function, *args)
+            try:
+                self._begin([call], None)
+                result: Result = await call.reply
+            except asyncio.CancelledError:
+                call.forget()
+                await self._drain(call)
+                raise
+            finally:
+                if self._inlet is not None:
+                    self._inlet.read()
             return result
+
+    def run(self, calls: Sequence[Call], owner: Owner) -> None:
+        """Have calls of one function run one after the other; whoever does this has the worker to itself.
+
+        Each is answered on its own, with what it printed. WorkerLost or Invalid if they do not even leave.
+        """
+        self.console.clear()  # a thread of an earlier call may have gone on printing
+        if self._inlet is not None:
+            self._inlet.is_held = len(calls) > 1  # what comes out meanwhile must not be mixed up
+        self._begin(calls, owner)
+
+    def abandon(self, call: Call) -> None:
+        """The caller went away: stop its call if that is running; if it has not begun, its answer will be dropped."""
+        train = self._train
+        if train is None or call not in train.calls:
+            return
+        number = train.number + train.calls.index(call)
+        if number == max(train.number, self._begun()):
+            self._stop("because the caller went away", number)
 
     def interrupt(self) -> bool:
         """Interrupt the running call, and give it up should it not have stopped within two seconds."""
-        if self._pending is None:
+        if self._train is None:
             return False
-        self._stop("")
+        self._stop("", max(self._train.number, self._begun()))
         return True
 
     # --- the placement's part --------------------------------------------------------------------------------------
 
     @abstractmethod
-    def _send(self, number: int, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
-        """Have the call run; `_on_answer` is told the same number when it has."""
+    def _send(self, train: Train) -> None:
+        """Have the calls run; `_on_answer` is told of each in order when it has."""
 
     @abstractmethod
-    def _signal_stop(self) -> None:
-        """Interrupt the user code of the pending call."""
+    def _begun(self) -> int:
+        """The number of the call that has begun last, as far as can be told."""
+
+    @abstractmethod
+    def _recall(self, train: Train) -> None:
+        """Have no more calls of the train begin; `_on_recalled` is told when that is so."""
+
+    @abstractmethod
+    def _collect(self) -> None:
+        """Have `_on_answer` told of all answers that are there by now."""
+
+    @abstractmethod
+    def _signal_stop(self, number: int) -> None:
+        """Interrupt the user code of the call of that number, and of no other."""
 
     @abstractmethod
     def _give_up(self, reason: str) -> None:
-        """The pending call has not stopped within the grace; `reason` is a clause."""
+        """The call has not stopped within the grace; `reason` is a clause."""
 
     def _look(self) -> float:
-        """See whether the pending call keeps the placement's own limits, else stop it; seconds until the next look."""
+        """See whether the running call keeps the placement's own limits, else stop it; seconds until the next look."""
         return math.inf
 
-    def _on_answer(self, number: int, error: MlhostError | None, result: Any) -> None:
-        """What the call of that number came to."""
-        if self._pending is None or self._pending[0] != number:
+    def _on_answer(self, number: int, error: MlhostError | None, result: Any, is_last: bool) -> None:
+        """What the call of that number came to; it may have printed something if no other follows it in its train."""
+        train = self._train
+        if train is None or train.number != number:
             return  # nobody waits for it
-        self._answered = number
-        if self._pending[1].done():  # the caller is going away
+        call = train.next()
+        told: BaseException | None = error
+        if number == self._stopped:
+            if self._stop_reason:
+                told = CodeFailed(f"Stopped {self._stop_reason}.", is_stopped=True)
+            train.is_whole = False
+            self._forget_stop()
+        train.note(error)
+        if train.owner is not None and (is_last or not self.console.is_empty):
+            self._take_console(train, call)
+        call.answer(told, result)
+        if is_last:
+            self._give_back(train, number)
+        elif not train.calls:
+            self._end_train(train)
+
+    def _take_console(self, train: Train, call: Call) -> None:
+        if self._inlet is not None:
+            self._inlet.read()
+        call.console = self.console.take()
+        train.is_whole = train.is_whole and not call.console
+
+    def _on_recalled(self, train: Train, begun: int) -> None:
+        """No call after the one of the number `begun` will begin."""
+        if train is not self._train:
             return
-        if error is None:
-            self._pending[1].set_result(result)
-        else:
-            self._pending[1].set_exception(error)
+        self._collect()
+        if train is not self._train:
+            return
+        self._give_back(train, begun)
+        if train is self._train:
+            self._go_on_alone(train)
+
+    def _go_on_alone(self, train: Train) -> None:
+        """The one call that is left takes long: it is watched like any that was sent alone."""
+        self._is_alone = True
+        if self._inlet is not None:
+            self._inlet.release()
+        if train.calls[0].done() and not self._stopped:
+            self._stop("because the caller went away", train.number)
+            return
+        now = asyncio.get_running_loop().time()
+        self._deadline = now + self.deadline_seconds
+        self._next_look = min(self._deadline, now + self._first_look_seconds)
+        self._watch_from(self._next_look)
+
+    def _give_back(self, train: Train, begun: int) -> None:
+        """Return what comes after that number to the owner; the train is over if nothing is left."""
+        back = train.leave(begun)
+        if back and train.owner is not None:
+            train.owner.on_back(back)
+        if not train.calls and train is self._train:
+            self._end_train(train)
+
+    def _end_train(self, train: Train) -> None:
+        self._train = None
+        self._forget_stop()
+        self._at_rest.set()
+        if self._inlet is not None:
+            self._inlet.release()
+        if train.owner is not None:
+            train.owner.on_over(train)
 
     def _lose(self, reason: str) -> None:
         """The worker is no more: tell the caller that waits, and whoever calls later."""
+        if not self.lost:
+            self._collect()
         self.lost = reason
         if self._watch is not None:
             self._watch.cancel()
         if self._inlet is not None:
             self._inlet.close()
-        if self._pending is not None and not self._pending[1].done():
-            self._pending[1].set_exception(WorkerLost(reason))
+        self._forget_stop()
+        if (train := self._train) is not None:
+            begun = max(train.number, self._begun())  # one at least: it may have died before it told
+            back = train.leave(begun)
+            while train.calls:
+                error = WorkerLost(reason)
+                train.next().answer(error, None)
+                train.note(error)
+            if back and train.owner is not None:
+                train.owner.on_back(back)
+            self._end_train(train)
 
-    # --- one call --------------------------------------------------------------------------------------------------
+    # --- one train -------------------------------------------------------------------------------------------------
 
-    async def _exchange(self, function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+    def _begin(self, calls: Sequence[Call], owner: Owner | None) -> None:
         if reason := self.lost or self._closed_reason:
             raise WorkerLost(reason)
-        loop = asyncio.get_running_loop()
-        number, reply = next(self._numbers), loop.create_future()
-        self._pending, self._stop_reason = (number, reply), ""
-        started = loop.time()
-        self._deadline = started + self.deadline_seconds
-        self._next_look = started + min(self.deadline_seconds, self._first_look_seconds)
-        if self._watch is None or self._watch.when() > self._next_look:
+        train = Train(self._next_number, calls, owner)
+        self._next_number += len(calls)
+        self._is_alone, self._is_recalled, self._seen = len(calls) == 1, False, 0
+        self._train = train
+        self._at_rest.clear()
+        now = asyncio.get_running_loop().time()
+        self._deadline = now + self.deadline_seconds
+        look = self._first_look_seconds if self._is_alone else SLOW_SECONDS
+        self._next_look = min(self._deadline, now + look)
+        if self._watch is None or self._watch_at > self._next_look:
             self._watch_from(self._next_look)
         try:
-            self._send(number, function, args)
-            result = await reply
-        except asyncio.CancelledError:
-            await self._drain(number, reply)
+            self._send(train)
+        except BaseException:
+            self._train = None
+            self._at_rest.set()
             raise
-        except MlhostError:
-            if self._stop_reason and not self.lost:
-                raise CodeFailed(f"Stopped {self._stop_reason}.", is_stopped=True) from None
-            raise
-        finally:
-            self._pending = None
-            while self._stopping:
-                self._stopping.pop().cancel()
-            if self._inlet is not None:
-                self._inlet.read()
-        if self._stop_reason:
-            raise CodeFailed(f"Stopped {self._stop_reason}.", is_stopped=True)
-        return result
 
-    async def _drain(self, number: int, reply: asyncio.Future[Any]) -> None:
+    async def _drain(self, call: Call) -> None:
         """The caller went away: stop its call and wait for the reply, which nobody else must get."""
-        if not reply.cancelled():
-            reply.exception()  # it came at the same moment, and it is no mistake that nobody looks at it
-            return
-        if self.lost or self._answered == number:
-            return
-        reply = asyncio.get_running_loop().create_future()
-        self._pending = (number, reply)
-        self._stop("because the caller went away")
-        while not reply.done():
+        self.abandon(call)
+        while not self._at_rest.is_set():
             with contextlib.suppress(asyncio.CancelledError):  # asked again: the grace bounds the wait
-                await asyncio.wait([reply])
-        reply.exception()
+                await self._at_rest.wait()
 
     def _watch_from(self, when: float) -> None:
         if self._watch is not None:
             self._watch.cancel()
+        self._watch_at = when  # not the handle's own: uvloop's has none when it is due at once
         self._watch = asyncio.get_running_loop().call_at(when, self._on_time)
 
     def _on_time(self) -> None:
         """A call still runs: stop it at its deadline, and let the placement look at it until then."""
         self._watch = None
-        if self._pending is None or self._stop_reason:  # nothing runs, or it is being stopped
+        train = self._train
+        if train is None or self._stop_reason:  # nothing runs, or it is being stopped
             return
         now = asyncio.get_running_loop().time()
         left = self._deadline - now
         if now < self._next_look:  # it was set for a call that is over
             self._watch_from(self._next_look)
-        elif left <= 0 or self._first_look_seconds == math.inf:
+        elif not self._is_alone:
+            self._look_at_train(train, now)
+        elif left <= 0 or self._next_look >= self._deadline:
             setting = f" ({self.deadline_setting})" if self.deadline_setting else ""
-            self._stop(f"after {self.deadline_seconds:g} seconds, the time one call may take{setting}")
+            self._stop(f"after {self.deadline_seconds:g} seconds, the time one call may take{setting}", train.number)
         else:
-            self._next_look = now + min(left, self._look())
+            self._next_look = min(self._deadline, now + self._look())
             if not self._stop_reason:
                 self._watch_from(self._next_look)
 
-    def _stop(self, reason: str) -> None:
-        """Interrupt the pending call, and give it up after the grace; `reason` is said after "stopped", or ""."""
-        self._stop_reason = reason
-        self._signal_stop()
+    def _look_at_train(self, train: Train, now: float) -> None:
+        """Take back what has not begun when the same call runs as at the last look."""
+        begun = self._begun()
+        if begun == self._seen and not self._is_recalled:
+            self._is_recalled = True
+            self._recall(train)
+        if train is self._train and not self._is_alone:
+            self._seen = begun
+            self._next_look = now + SLOW_SECONDS
+            self._watch_from(self._next_look)
+
+    def _stop(self, reason: str, number: int) -> None:
+        """Interrupt a call, and give it up after the grace; `reason` is said after "stopped", or ""."""
+        if number != self._stopped:
+            self._forget_stop()
+        self._stop_reason, self._stopped = reason, number
+        train = self._train
+        if train is not None and len(train.calls) > 1 and not self._is_recalled:
+            self._is_recalled = True  # whatever becomes of this one, the others shall not wait for it
+            self._recall(train)
+        self._signal_stop(number)
         loop = asyncio.get_running_loop()
         # Once more half way: the first may have come before the worker had even read the call.
-        self._stopping.append(loop.call_later(GRACE_SECONDS / 2, self._signal_stop))
+        self._stopping.append(loop.call_later(GRACE_SECONDS / 2, self._signal_stop, number))
         told = f"it did not stop when it was interrupted {reason}".rstrip()
         self._stopping.append(loop.call_later(GRACE_SECONDS, self._give_up, told))
+
+    def _forget_stop(self) -> None:
+        """The call that was to be stopped is answered."""
+        self._stop_reason, self._stopped = "", 0
+        while self._stopping:
+            self._stopping.pop().cancel()

@@ -23,12 +23,20 @@ OnAnswer = Callable[[int, MlhostError | None, Any], None]  # told the number of 
 class Channel:
     """The socket to one worker, over which it is called."""
 
-    def __init__(self, on_answer: OnAnswer, on_disturbed: Callable[[], None], on_end: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        on_answer: OnAnswer,
+        on_disturbed: Callable[[], None],
+        on_end: Callable[[], None],
+        on_bell: Callable[[], None] = lambda: None,
+    ) -> None:
         self._on_answer = on_answer
         self._on_disturbed = on_disturbed  # something came that no worker of ours sends
         self._on_end = on_end
+        self._on_bell = on_bell  # told before what comes is looked at
         self._transport: asyncio.WriteTransport | None = None
-        self._awaited: tuple[int, Callable[..., Any]] | None = None
+        self._awaited = range(0)
+        self._function: Callable[..., Any] | None = None
 
     async def connect(self, ours: socket.socket) -> None:
         """Take over the host's end."""
@@ -38,15 +46,12 @@ class Channel:
         )
         self._transport = transport
 
-    def send(self, number: int, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
-        """Have the worker call the function; only the answer to the call sent last is passed on."""
-        frame = wire.pack([number, callables.name_of(function), args])
-        self._awaited = number, function
-        self._write(frame)
-
-    def notify(self, number: int, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
-        """Have the worker call the function; its answer is dropped."""
-        self._write(wire.pack([number, callables.name_of(function), args]))
+    def send(self, first: int, function: Callable[..., Any], calls: list[tuple[Any, ...]]) -> None:
+        """Have the worker call the function with each of the arguments; only answers to these calls are passed on."""
+        assert self._transport is not None
+        frame = wire.pack([first, callables.name_of(function), calls])
+        self._awaited, self._function = range(first, first + len(calls)), function
+        self._transport.write(frame)
 
     def close(self) -> None:
         """Let what was sent arrive, then tell the worker that no more will come."""
@@ -58,20 +63,21 @@ class Channel:
         if self._transport is not None:
             self._transport.abort()
 
-    def _write(self, frame: bytes) -> None:
-        assert self._transport is not None
-        self._transport.write(frame)
+    def read(self, body: bytes | memoryview) -> None:
+        """Pass on a reply, or raise NotAFrame."""
+        reply = replies.unpack_reply(body)
+        if reply.number not in self._awaited or self._function is None:
+            return  # the bell, an answer nobody waits for, or one that user code made up
+        result = None if reply.error else replies.unpack_result(reply, self._function)
+        self._on_answer(reply.number, replies.error_of(reply), result)
 
     def _on_frame(self, body: memoryview) -> None:
         try:
-            reply = replies.unpack_reply(body)
-            if self._awaited is None or reply.number != self._awaited[0]:
-                return  # an answer nobody waits for, or one that user code made up
-            result = None if reply.error else replies.unpack_result(reply, self._awaited[1])
+            self._on_bell()
+            self.read(body)
         except NotAFrame:
             self._on_disturbed()
             raise
-        self._on_answer(reply.number, replies.error_of(reply), result)
 
 
 class FrameProtocol(asyncio.BufferedProtocol):

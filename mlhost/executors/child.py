@@ -1,7 +1,12 @@
-"""A worker process from its fork to its end: confine itself, then answer one call after the other."""
+"""A worker process from its fork to its end: confine itself, then answer one call after the other.
+
+The answers to the calls of a train are kept on the board; the host is woken up at the end of the train, or when they
+have been there for a while: woken for each of them, the two would take turns on their processor.
+"""
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found, unused-ignore] # the module `signal` makes an enum of what it gets
 import contextlib
 import gc
 import os
@@ -9,17 +14,21 @@ import resource
 import signal
 import socket
 import sys
+import time
 import traceback
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
 from mlhost.executors import families, kernel, wire
+from mlhost.executors.board import Board
 from mlhost.executors.serving import answer, main_module
+from mlhost.executors.spout import Spout
 from mlhost.runtime import capture, freeze, interrupt, limits, program  # noqa: F401 - loaded once for all workers
 from mlhost.runtime.workspace import Workspace
 
 CHANNEL = 3  # the descriptor of the worker's end of the socketpair
+CONSOLE = 4  # of its end of the pipe to the console, whatever user code makes of 1 and 2
 ROOM_BYTES = 32 << 20  # kept for telling that the memory is used up
 OOM_SCORE = "500"  # the kernel, out of memory, takes workers before the server
 RUSAGE_UNIT = 1 if sys.platform == "darwin" else 1024  # bytes per unit of ru_maxrss
@@ -31,14 +40,15 @@ RESOURCES = {
 }
 
 
-def become(channel: int, console: int, spec: dict[str, Any]) -> NoReturn:
+def become(channel: int, console: int, shared: int, spec: dict[str, Any]) -> NoReturn:
     """Turn this freshly forked process into a worker and serve until the host closes the channel."""
     status = 1
     try:
+        board = Board(shared)  # before its descriptor is closed, which then nobody has
         _rewire(channel, console)
         _confine(Path(spec["folder"]), spec["limits"], spec["mark"])
-        _start_afresh()
-        _serve(socket.socket(fileno=CHANNEL), Workspace(main_module(), Path(spec["folder"])))
+        _start_afresh(board)
+        _serve(socket.socket(fileno=CHANNEL), board, Workspace(main_module(), Path(spec["folder"])))
         status = 0
     finally:
         with contextlib.suppress(BaseException):
@@ -49,7 +59,7 @@ def become(channel: int, console: int, spec: dict[str, Any]) -> NoReturn:
 
 
 def _rewire(channel: int, console: int) -> None:
-    """Console on 1 and 2, nothing on 0, the channel on 3, and no other descriptor of the template's."""
+    """Console on 1, 2 and 4, nothing on 0, the channel on 3, and no other descriptor of the template's."""
     # Out of the way first: either may itself be one of the numbers to be filled.
     channel, console = os.dup(channel), os.dup(console)
     nothing = os.open(os.devnull, os.O_RDONLY)
@@ -59,7 +69,8 @@ def _rewire(channel: int, console: int) -> None:
     os.dup2(high_console, 1)
     os.dup2(high_console, 2)
     os.dup2(high_channel, CHANNEL, inheritable=False)
-    os.closerange(CHANNEL + 1, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+    os.dup2(high_console, CONSOLE, inheritable=False)
+    os.closerange(CONSOLE + 1, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
 
 
 def _confine(folder: Path, most: dict[str, int], mark: int) -> None:
@@ -89,10 +100,11 @@ def _limit(which: int, most: int) -> int:
     return bound
 
 
-def _start_afresh() -> None:
+def _start_afresh(board: Board) -> None:
     """Undo what the template set for itself, and give this worker randomness of its own."""
     for each in (signal.SIGCHLD, signal.SIGTERM):
         signal.signal(each, signal.SIG_DFL)
+    interrupt.main_gate().order = board.order
     signal.signal(signal.SIGINT, interrupt.on_signal)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # one that came since the fork is heard now
     capture.install()
@@ -102,12 +114,50 @@ def _start_afresh() -> None:
     gc.enable()
 
 
-def _serve(channel: socket.socket, workspace: Workspace) -> None:
-    me = os.getpid()
-    for number, function, arguments in wire.frames(channel):
-        if signal.getsignal(signal.SIGINT) is not interrupt.on_signal:  # user code may have replaced it
+def _serve(channel: socket.socket, board: Board, workspace: Workspace) -> None:
+    spout = Spout(CONSOLE)
+    for first, function, calls in wire.frames(channel):
+        if _signal.getsignal(signal.SIGINT) is not interrupt.on_signal:  # user code may have replaced it
             signal.signal(signal.SIGINT, interrupt.on_signal)
-        reply = answer(workspace, number, function, arguments)
+        _run(channel, board, spout, workspace, first, function, calls)
+        del calls  # nothing of them is kept while waiting for the next
+
+
+def _run(
+    channel: socket.socket,
+    board: Board,
+    spout: Spout,
+    workspace: Workspace,
+    first: int,
+    function: str,
+    calls: list[list[Any]],
+) -> None:
+    """The calls of a train, until the host takes back the rest, or one has printed, failed or answered at length.
+
+    What is kept on the board is read before what comes over the channel, so nothing may be kept after that.
+    """
+    gate, me = interrupt.main_gate(), os.getpid()
+    last = first + len(calls) - 1
+    is_owed, ring_at = False, time.monotonic() + wire.RING_SECONDS
+    for number, arguments in enumerate(calls, first):
+        if not board.begin(first, number):
+            is_owed = True  # the word that it will not
+            break
+        gate.running = number
+        reply, has_failed = answer(workspace, number, function, arguments)
         if os.getpid() != me:  # user code forked and its child came back here: only the worker may answer
             os._exit(0)
-        channel.sendall(reply)
+        is_owed = board.has_room(reply)
+        if has_ended := not is_owed or has_failed or spout.has_printed():
+            board.end(number)  # before the answer is there to be read
+        if is_owed:
+            board.keep(reply)
+        else:
+            channel.sendall(reply)
+        if has_ended or number == last:
+            break
+        if (now := time.monotonic()) > ring_at:
+            channel.sendall(wire.BELL)
+            is_owed, ring_at = False, now + wire.RING_SECONDS
+    if is_owed:
+        channel.sendall(wire.BELL)

@@ -39,6 +39,11 @@ class Console:
         return self._bytes >= self._most
 
     @property
+    def is_empty(self) -> bool:
+        """Whether nothing was printed."""
+        return not self._parts
+
+    @property
     def text(self) -> str:
         """All of it."""
         if len(self._parts) > 1:
@@ -60,12 +65,17 @@ class Console:
 
 
 class Inlet:
-    """The pipe through which a worker's output reaches its console; `writer` is the worker's end."""
+    """The pipe through which a worker's output reaches its console; `writer` is the worker's end.
+
+    While it `is_held` what is printed stays in the pipe until it is asked for.
+    """
 
     def __init__(self, console: Console) -> None:
+        self.is_held = False
         self._console = console
         self._reader, self.writer = os.pipe()
         self._is_open = True
+        self._is_waiting = False  # something was printed while it is held
         self._pausing: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
         os.set_blocking(self._reader, False)
@@ -77,11 +87,18 @@ class Inlet:
             if len(self._read_once() or b"") < READ_BYTES:
                 return
 
+    def release(self) -> None:
+        """Take what is printed as it comes, as before it was held."""
+        self.is_held = False
+        if self._is_waiting:
+            self._is_waiting = False
+            self._listen()
+
     def close(self) -> None:
         """Take the rest and close the host's end."""
         if self._is_open:
             self.read()
-            self._is_open = False
+            self._is_open = self._is_waiting = False
             if self._pausing is not None:
                 self._pausing.cancel()
             self._loop.remove_reader(self._reader)
@@ -93,6 +110,10 @@ class Inlet:
 
     def _on_readable(self) -> None:
         """One read at a time, so that everything else has its turn between two."""
+        if self.is_held:
+            self._is_waiting = True
+            self._loop.remove_reader(self._reader)
+            return
         printed = self._read_once()
         if printed == b"":  # code closed the other end, and this one would be readable for ever
             self._loop.remove_reader(self._reader)

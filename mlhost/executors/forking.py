@@ -104,10 +104,10 @@ class Template:
     async def fork(
         self,
         spec: Mapping[str, Any],
-        descriptors: tuple[int, int],
+        descriptors: tuple[int, int, int],
         on_exit: OnExit,
     ) -> Forked:
-        """Fork a worker that gets the two descriptors; Unavailable if that cannot be.
+        """Fork a worker that gets the descriptors; Unavailable if that cannot be.
 
         When this raises there is no worker, or none for long, and `on_exit` is never told.
         """

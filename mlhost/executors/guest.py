@@ -35,13 +35,14 @@ def serve(channel: int, console: int, alarm: int, folder: str, refusing: Mapping
     sys.path.insert(0, "")  # modules the user uploads into the working directory
     imports.refuse(refusing)
     workspace = Workspace(main_module(), Path(folder), is_alone=False)
-    watchdog = _Watchdog(socket.socket(fileno=alarm), gate_of_this_thread())
+    gate = gate_of_this_thread()
+    watchdog = _Watchdog(socket.socket(fileno=alarm), gate)
     watchdog.start()
     try:
         with socket.socket(fileno=channel) as frames:
-            for number, function, arguments in wire.frames(frames):
-                watchdog.expect(number)
-                reply = answer(workspace, number, function, arguments)
+            for number, function, (arguments,) in wire.frames(frames):
+                gate.running = number
+                reply, _ = answer(workspace, number, function, arguments)
                 with contextlib.suppress(BrokenPipeError):  # the host has given this call up
                     frames.sendall(reply)
     finally:
@@ -50,33 +51,18 @@ def serve(channel: int, console: int, alarm: int, folder: str, refusing: Mapping
 
 
 class _Watchdog(threading.Thread):
-    """Interrupts the code of a call whose number the host sends: never another's, and also before it has begun."""
+    """Interrupts the code of a call whose number the host sends."""
 
     def __init__(self, alarm: socket.socket, gate: ThreadGate) -> None:
         super().__init__(name="mlhost watchdog")
         self._alarm = alarm
         self._gate = gate
-        self._lock = threading.Lock()
-        self._running = -1
-        self._latest = -1  # that was to be interrupted
-
-    def expect(self, number: int) -> None:
-        """From now on the call of that number runs."""
-        with self._lock:
-            self._running = number
-            self._gate.forget()
-            if self._latest == number:  # the alarm overtook the call
-                self._gate.interrupt()
 
     def run(self) -> None:
         """Until the other end is closed."""
         with self._alarm:
             while message := self._alarm.recv(NUMBER.size, socket.MSG_WAITALL):
-                (number,) = NUMBER.unpack(message)
-                with self._lock:
-                    self._latest = number
-                    if number == self._running:
-                        self._gate.interrupt()
+                self._gate.interrupt(*NUMBER.unpack(message))
 
     def stop(self) -> None:
         """End, whatever the host does."""

@@ -56,6 +56,7 @@ class InterpreterThread(WorkspaceThread):
     def __init__(self, folder: Path, console: int, listener: Listener, refusing: Mapping[str, str]) -> None:
         super().__init__(folder, console, listener)
         self._refusing = refusing
+        self._put = 0  # the number of the call put last: there is one at a time
         self._channel = Channel(self._on_answer, self._on_disturbed, lambda: None)
         self._ours, self._theirs = socket.socketpair()
         self._alarm, self._watchdogs = socket.socketpair()
@@ -64,11 +65,17 @@ class InterpreterThread(WorkspaceThread):
     async def connect(self) -> None:
         """See `WorkspaceThread`."""
         await self._channel.connect(self._ours)
-        self._channel.send(GREETING, ping, ())
+        self._channel.send(GREETING, ping, [()])
 
-    def put(self, number: int, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
+    @property
+    def begun(self) -> int:
         """See `WorkspaceThread`."""
-        self._channel.send(number, function, args)
+        return self._put
+
+    def put(self, first: int, function: Callable[..., Any], calls: list[tuple[Any, ...]]) -> None:
+        """See `WorkspaceThread`."""
+        self._put = first
+        self._channel.send(first, function, calls)
 
     def interrupt(self, number: int) -> None:
         """See `WorkspaceThread`."""
@@ -106,7 +113,7 @@ class InterpreterThread(WorkspaceThread):
         if number == GREETING:
             self.listener.on_ready()
         else:
-            self.listener.on_answer(number, error, result)
+            self.listener.on_answer(number, error, result, True)
 
     def _on_disturbed(self) -> None:
         log.warning("code in a subinterpreter disturbed its channel to the server")

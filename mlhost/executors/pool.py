@@ -1,5 +1,8 @@
 """A pool: the warm workers of one service version, leased one call at a time.
 
+Where calls have proven quick, several that wait are sent to a worker in one go: on the way there and back the processor
+changes hands, which costs more than such a call. Nobody waits for a train to fill.
+
 Patient callers, which are those who score a batch, take what the others leave: a worker that becomes free goes to
 whoever is not patient first, and while patient ones hold workers there may be one more, so that another caller need
 never wait for the end of a long record.
@@ -12,12 +15,13 @@ import logging
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from time import monotonic, perf_counter
 from typing import Any
 
 from mlhost.errors import Busy, MlhostError, Unavailable
 from mlhost.executors import Worker
+from mlhost.executors.trains import TRAIN_CALLS, Call, Train
 from mlhost.runtime.workspace import resident_bytes
 
 log = logging.getLogger(__name__)
@@ -28,6 +32,8 @@ LONGEST_PATIENCE_SECONDS = 60.0
 # Why a worker was replaced: it died, or pool.max_calls and pool.max_growth_bytes had it go.
 LOST, CALLS, GROWTH = "lost", "max_calls", "max_growth"
 CALLS_BETWEEN_WEIGHINGS = 100  # asking a worker for its size costs about as much as an empty call
+QUICK_SECONDS = 0.002  # a call of a service takes on average, whose calls ride together
+PROVEN_CALLS = 32  # that were quick one after the other, printed nothing and did not fail
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +71,22 @@ class Times:
 class _Member:
     """A worker and what the pool remembers of it."""
 
+    pool: Pool
     worker: Worker
     calls: int = 0
     ready_bytes: int = 0  # resident when it was first weighed
+    next_weighing: int = 1  # after so many calls
     idle_since: float = 0.0  # monotonic
+    departed: float = 0.0  # when it was sent its calls
+    asked: list[float] = field(default_factory=list)  # when each of these was made
+
+    def on_back(self, calls: list[Call]) -> None:
+        """See `Owner`."""
+        self.pool._put_back(calls)
+
+    def on_over(self, train: Train) -> None:
+        """See `Owner`."""
+        self.pool._arrive(self, train)
 
 
 class Lease:
@@ -97,6 +115,7 @@ class Lease:
         times.queue_seconds += self._queued_seconds
         times.run_seconds += perf_counter() - self._had
         pool._held_patiently -= self._is_patient
+        member.calls += 1
         pool._take_back(member)
 
 
@@ -118,8 +137,11 @@ class Pool:
         self._count = 0  # workers that live or are being started
         self._starting = 0
         self._idle: list[_Member] = []  # the one used last is taken first: its caches are warm
-        self._waiting: deque[asyncio.Future[_Member]] = deque()
-        self._waiting_patiently: deque[asyncio.Future[_Member]] = deque()
+        self._waiting: deque[_Waiter] = deque()
+        self._waiting_patiently: deque[_Waiter] = deque()
+        self._riding: list[_Member] = []  # those that have calls of `run`
+        self._quick_calls = 0  # one after the other
+        self._gathering = False  # calls until the loop's next turn
         self._held_patiently = 0  # workers that patient callers have
         self._closed = False
         self._empty = asyncio.Event()
@@ -181,7 +203,27 @@ class Pool:
     def adopt(self, worker: Worker) -> None:
         """Take in a worker that is ready."""
         self._added(1)
-        self._give(_Member(worker))
+        self._give(_Member(self, worker))
+
+    async def run(self, call: Call) -> Any:
+        """What the call comes to on one of the workers; what it printed is the call's then.
+
+        The errors of `Worker.call`; Busy when too many wait, or the error that kept a worker from starting.
+        """
+        self._check_open()
+        if self._gathering or (self._riding and self._idle and self._is_quick):
+            self._gather(call)
+        elif member := self._take_idle():
+            self._depart(member, [call])
+        else:
+            self._queue_up()
+            self._waiting.append(call)
+        try:
+            return await call.reply
+        except asyncio.CancelledError:
+            call.forget()
+            self._abandon(call)
+            raise
 
     def lease(self, *, patient: bool = False) -> Lease:
         """A worker for one call, inside an `async with`.
@@ -205,11 +247,15 @@ class Pool:
         self._check_open()
         if member := self._take_idle():
             return member
+        self._queue_up()
+        return await self._wait(self._waiting)
+
+    def _queue_up(self) -> None:
+        """Have a worker started for one who comes and finds none, or see that there is room to wait."""
         if self._count < self._room:
             self._grow()
-        elif len(self._waiting) >= self._settings.queue:
-            raise Busy("Too many calls wait for this service.", retry_after_seconds=RETRY_AFTER_SECONDS)
-        return await self._wait(self._waiting)
+        elif self._is_full(self._settings.queue):
+            raise _busy()
 
     async def _take_patiently(self) -> _Member:
         self._check_open()
@@ -236,7 +282,7 @@ class Pool:
             self._bury(member)
         return None
 
-    async def _wait(self, queue: deque[asyncio.Future[_Member]]) -> _Member:
+    async def _wait(self, queue: deque[_Waiter]) -> _Member:
         waiter: asyncio.Future[_Member] = asyncio.get_running_loop().create_future()
         queue.append(waiter)
         try:
@@ -251,10 +297,10 @@ class Pool:
             raise
 
     def _take_back(self, member: _Member) -> None:
-        member.calls += 1
-        if member.calls == self._settings.max_calls:
+        if 0 < self._settings.max_calls <= member.calls:
             self._replace(member, CALLS)
-        elif self._settings.max_growth_bytes and member.calls % CALLS_BETWEEN_WEIGHINGS == 1:
+        elif self._settings.max_growth_bytes and member.calls >= member.next_weighing:
+            member.next_weighing = member.calls + CALLS_BETWEEN_WEIGHINGS
             self._spawn(self._weigh(member))
         else:
             self._give(member)
@@ -266,8 +312,11 @@ class Pool:
         elif member.worker.lost:
             self._replace(member, LOST)
         elif waiter := _next(self._waiting):
-            waiter.set_result(member)
-        elif self._may_hold_patiently and (waiter := _next(self._waiting_patiently)):
+            if isinstance(waiter, Call):
+                self._depart(member, self._train(member, waiter))
+            else:
+                waiter.set_result(member)
+        elif self._may_hold_patiently and isinstance(waiter := _next(self._waiting_patiently), asyncio.Future):
             self._held_patiently += 1
             waiter.set_result(member)
         elif self._closed:
@@ -278,7 +327,100 @@ class Pool:
             self._retire_later()
 
     def _count_waiting(self) -> int:
-        return sum(not waiter.done() for waiter in (*self._waiting, *self._waiting_patiently))
+        waiting = sum(not waiter.done() for waiter in (*self._waiting, *self._waiting_patiently))
+        return waiting + self._count_riding()
+
+    # --- trains ----------------------------------------------------------------------------------------------------
+
+    @property
+    def _is_quick(self) -> bool:
+        return self._quick_calls >= PROVEN_CALLS
+
+    def _gather(self, call: Call) -> None:
+        """Have the call leave together with others that come in the same turn of the loop: it is not alone."""
+        if self._is_full(self._settings.queue + len(self._idle)):
+            raise _busy()
+        if not self._gathering:
+            self._gathering = True
+            asyncio.get_running_loop().call_soon(self._leave)
+        self._waiting.append(call)
+
+    def _leave(self) -> None:
+        self._gathering = False
+        while self._waiting and (member := self._take_idle()):
+            self._give(member)
+        for _ in range(min(len(self._waiting) - self._starting, self._room - self._count)):
+            self._grow()
+
+    def _train(self, member: _Member, first: Call) -> list[Call]:
+        """The first who waits, and those behind that can go with it: each worker's share, if calls are quick."""
+        calls = [first]
+        if not (self._is_quick and self._waiting and first.is_small):
+            return calls
+        under_way = sum(each.worker.aboard for each in self._riding)
+        most = min(member.worker.carries, 1 + (len(self._waiting) + under_way) // self._count)
+        if self._settings.max_calls:
+            most = min(most, self._settings.max_calls - member.calls)
+        while len(calls) < most and self._waiting:
+            call = self._waiting[0]
+            if not isinstance(call, Call) or call.function is not first.function or not call.is_small:
+                break
+            self._waiting.popleft()
+            if not call.done():
+                calls.append(call)
+        return calls
+
+    def _depart(self, member: _Member, calls: list[Call]) -> None:
+        member.departed = perf_counter()
+        member.asked = [call.asked for call in calls]
+        for call in calls:
+            call.sent = member.departed
+        self._riding.append(member)
+        try:
+            member.worker.run(calls, member)
+        except Exception as fault:  # a call that is too large to travel, say
+            self._riding.remove(member)
+            for call in calls:
+                call.answer(fault, None)
+            self._give(member)
+
+    def _arrive(self, member: _Member, train: Train) -> None:
+        """A worker has done what it was sent, but for what came back."""
+        self._riding.remove(member)
+        count, seconds = train.count, perf_counter() - member.departed
+        self.times.calls += count
+        self.times.run_seconds += seconds if count else 0.0
+        # Those behind the first have waited for the ones before them.
+        self.times.queue_seconds += sum(member.departed - asked for asked in member.asked[:count])
+        self.times.queue_seconds += seconds * (count - 1) / 2 if count else 0.0
+        is_quick = train.is_whole and seconds < QUICK_SECONDS * count
+        self._quick_calls = self._quick_calls + count if is_quick else 0
+        member.calls += count
+        if train.is_spoiled:
+            self._replace(member, LOST)
+        else:
+            self._take_back(member)
+
+    def _put_back(self, calls: list[Call]) -> None:
+        """Calls that were sent and have not begun are the next ones."""
+        self._quick_calls = 0
+        self._waiting.extendleft(call for call in reversed(calls) if not call.done())
+        self._leave()
+
+    def _abandon(self, call: Call) -> None:
+        with suppress(ValueError):
+            self._waiting.remove(call)
+        for member in self._riding:
+            member.worker.abandon(call)
+
+    def _is_full(self, most: int) -> bool:
+        """Whether so many wait, those included who have been sent behind others."""
+        waiting = len(self._waiting)
+        return waiting + len(self._riding) * TRAIN_CALLS >= most and waiting + self._count_riding() >= most
+
+    def _count_riding(self) -> int:
+        """Calls that have been sent behind others."""
+        return sum(max(0, member.worker.aboard - 1) for member in self._riding)
 
     # --- more and fewer --------------------------------------------------------------------------------------------
 
@@ -309,7 +451,7 @@ class Pool:
         else:
             self._starting -= 1
             self._patience_seconds = PATIENCE_SECONDS
-            self._give(_Member(worker))
+            self._give(_Member(self, worker))
             self.warm()
 
     def _warm_later(self) -> None:
@@ -324,7 +466,10 @@ class Pool:
     def _fail_waiting(self, fault: Exception) -> None:
         error = fault if isinstance(fault, MlhostError) else Unavailable("No worker could be started.")
         while waiter := _next(self._waiting) or _next(self._waiting_patiently):
-            waiter.set_exception(error)
+            if isinstance(waiter, Call):
+                waiter.answer(error, None)
+            else:
+                waiter.set_exception(error)
 
     def _bury(self, member: _Member) -> None:
         """Let go of a worker that died at rest."""
@@ -385,7 +530,14 @@ class Pool:
         return task
 
 
-def _next(queue: deque[asyncio.Future[_Member]]) -> asyncio.Future[_Member] | None:
+_Waiter = asyncio.Future[_Member] | Call  # who wants a worker, or has one run a call
+
+
+def _busy() -> Busy:
+    return Busy("Too many calls wait for this service.", retry_after_seconds=RETRY_AFTER_SECONDS)
+
+
+def _next(queue: deque[_Waiter]) -> _Waiter | None:
     while queue:
         waiter = queue.popleft()
         if not waiter.done():  # else it was cancelled in this very moment

@@ -9,13 +9,13 @@ import os
 import shutil
 import signal
 import socket
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from mlhost.errors import Unavailable
-from mlhost.executors import deaths, pythons
+from mlhost.errors import MlhostError, Unavailable
+from mlhost.executors import board, deaths, pythons
+from mlhost.executors.board import Board
 from mlhost.executors.calling import GRACE_SECONDS, CallingWorker
 from mlhost.executors.channel import Channel
 from mlhost.executors.console import Inlet
@@ -23,9 +23,8 @@ from mlhost.executors.families import new_mark
 from mlhost.executors.forking import ProcessSettings, Template
 from mlhost.executors.meter import Meter
 from mlhost.executors.pythons import Python
-from mlhost.runtime.interrupt import settle
-
-UNANSWERED = -1  # the number of a call whose answer nobody waits for
+from mlhost.executors.trains import TRAIN_CALLS, Train
+from mlhost.executors.wire import NotAFrame
 
 LAST_WORD_SECONDS = 1.5  # between the end of a channel and word of how its process ended, after a sweep at worst
 DISTURBED = "its code closed or disturbed descriptor 3, the channel to the server"
@@ -83,16 +82,18 @@ class ProcessExecutor:
 class ProcessWorker(CallingWorker):
     """The host's side of one worker process."""
 
+    carries = TRAIN_CALLS
+
     def __init__(self, folder: Path, deadline_seconds: float, settings: ProcessSettings) -> None:
         super().__init__(deadline_seconds, settings.output_bytes)
         self._folder = folder
         self._settings = settings
         self._meter: Meter | None = None
         self._kill_reason = ""  # why the host killed the worker
-        self._interrupts = 0  # sent since the worker last let them settle
         self._ended = asyncio.Event()
         self._last_word: asyncio.TimerHandle | None = None
-        self._channel = Channel(self._on_answer, self._on_disturbed, self._on_channel_end)
+        self._channel = Channel(self._on_reply, self._on_disturbed, self._on_channel_end, self._collect)
+        self._board: Board | None = None
         self._template: Template | None = None
         self._number = 0
 
@@ -101,20 +102,26 @@ class ProcessWorker(CallingWorker):
         self._inlet = Inlet(self.console)
         try:
             self._template = template
-            ours, theirs = socket.socketpair()
-            with theirs:
-                await self._channel.connect(ours)
-                mark = new_mark()
-                spec = {"folder": str(self._folder), "limits": self._settings.limits(), "mark": mark}
-                forked = await template.fork(spec, (theirs.fileno(), self._inlet.writer), self._on_exit)
-            self._number = forked.number
-            self._meter = Meter(self._settings.cpu_seconds, forked, mark)
-            self._first_look_seconds = self._meter.first_look_seconds
+            with board.made() as shared:
+                self._board = Board(shared)
+                await self._fork(template, shared)
         except BaseException:
             self._on_exit("it never started")
             raise
         finally:
             os.close(self._inlet.writer)
+
+    async def _fork(self, template: Template, shared: int) -> None:
+        assert self._inlet is not None
+        ours, theirs = socket.socketpair()
+        with theirs:
+            await self._channel.connect(ours)
+            mark = new_mark()
+            spec = {"folder": str(self._folder), "limits": self._settings.limits(), "mark": mark}
+            forked = await template.fork(spec, (theirs.fileno(), self._inlet.writer, shared), self._on_exit)
+        self._number = forked.number
+        self._meter = Meter(self._settings.cpu_seconds, forked, mark)
+        self._first_look_seconds = self._meter.first_look_seconds
 
     async def close(self, *, force: bool = False) -> None:
         """End the process, wait for its end and remove its folder."""
@@ -131,6 +138,7 @@ class ProcessWorker(CallingWorker):
             self._closed_reason = "it was closed"
             self.interrupt()
             async with self._turn:  # a running call ends, or is ended after the grace
+                await self._at_rest.wait()
                 self._channel.close()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(GRACE_SECONDS):
@@ -139,27 +147,59 @@ class ProcessWorker(CallingWorker):
             self._kill("it did not end when it was closed")
             await self._ended.wait()
 
-    # --- one call --------------------------------------------------------------------------------------------------
+    # --- one train -------------------------------------------------------------------------------------------------
 
-    def _send(self, number: int, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
+    def _send(self, train: Train) -> None:
+        assert self._board is not None
         if self._meter is not None:
             self._meter.start()
-        if self._interrupts:  # one of them may still be on its way, and it was not meant for this call
-            self._channel.notify(UNANSWERED, settle, (self._interrupts,))
-            self._interrupts = 0
-        self._channel.send(number, function, args)
+        self._board.start(train.first)
+        self._channel.send(train.first, train.function, [call.args for call in train.calls])
+
+    def _begun(self) -> int:
+        assert self._board is not None
+        # Workers die with their template, but not in the same moment: one more call may just begin.
+        return self._board.begun + (self._template is not None and self._template.lost)
+
+    def _recall(self, train: Train) -> None:
+        assert self._board is not None
+        self._board.recall()
+        asyncio.get_running_loop().call_later(board.RECALL_SECONDS, self._on_recall_over, train)
+
+    def _on_recall_over(self, train: Train) -> None:
+        if not self.lost:
+            self._on_recalled(train, self._begun())
+
+    def _collect(self) -> None:
+        """See `CallingWorker`; the host is woken up for this, or looks by itself."""
+        if self._board is not None:
+            try:
+                for body in self._board.take():
+                    self._channel.read(body)
+            except NotAFrame:
+                self._on_disturbed()
+            if (train := self._train) is not None and self._board.left == train.number:
+                self._give_back(train, train.number - 1)
+
+    def _on_reply(self, number: int, error: MlhostError | None, result: Any) -> None:
+        assert self._board is not None
+        self._on_answer(number, error, result, is_last=self._board.ended == number)
 
     def _look(self) -> float:
         assert self._meter is not None
         left = self._meter.left()
         if left <= 0:
             most = self._settings.cpu_seconds
-            self._stop(f"after {most:g} seconds of processor time, all that one call may use (limits.cpu_seconds)")
+            self._stop(
+                f"after {most:g} seconds of processor time, all that one call may use (limits.cpu_seconds)",
+                self._begun(),
+            )
             return math.inf
         return self._meter.wait_seconds(left)
 
-    def _signal_stop(self) -> None:
-        self._interrupts += 1
+    def _signal_stop(self, number: int) -> None:
+        if self._board is not None:
+            self._board.name(number)
         self._signal(signal.SIGINT)
 
     def _give_up(self, reason: str) -> None:
@@ -190,3 +230,5 @@ class ProcessWorker(CallingWorker):
         self._channel.abort()
         told = ended if isinstance(ended, str) else deaths.describe(*ended, self._settings.memory_bytes)
         self._lose(self._kill_reason or self._closed_reason or told)
+        if self._board is not None:
+            self._board.close()

@@ -21,10 +21,10 @@ def main_module() -> dict[str, Any]:
     return main.__dict__
 
 
-def answer(workspace: Workspace, number: int, function: str, arguments: list[Any]) -> bytes:
-    """Run the function that is named "module:function"; the frame that tells what it came to."""
+def answer(workspace: Workspace, number: int, function: str, arguments: list[Any]) -> tuple[bytes, bool]:
+    """Run the function that is named "module:function"; the frame that tells what it came to, and whether it failed."""
     try:
-        return wire.pack([number, None, callables.find(function)(workspace, *arguments)])
+        return wire.pack([number, None, callables.find(function)(workspace, *arguments)]), False
     except BaseException as fault:
         limits.make_room(fault)
-        return wire.pack([number, to_wire(told(fault)), None])
+        return wire.pack([number, to_wire(told(fault)), None]), True

@@ -2,11 +2,11 @@
 
 It runs `python -m mlhost.executors.template DESCRIPTOR PROCESSES MODULES ["1d"]` with one end of a socketpair;
 "1d" is `runtime.accept_1d_samples`. The host sends
-["fork", number, spec] with two descriptors (the worker's channel, its console) or ["signal", number, signal]; it is
-told ["ready", missing modules], ["forked", number, process id], ["failed", number, why] and ["exited", number, wait
-status, peak bytes, why the template killed it or ""]. As the parent it alone signals workers, so a signal can never
-reach a process id that was given away again. It never runs user code and never computes: a process forked after an
-OpenMP region hangs.
+["fork", number, spec] with three descriptors (the worker's channel, its console, its board) or ["signal", number,
+signal]; it is told ["ready", missing modules], ["forked", number, process id], ["failed", number, why] and ["exited",
+number, wait status, peak bytes, why the template killed it or ""]. As the parent it alone signals workers, so a signal
+can never reach a process id that was given away again. It never runs user code and never computes: a process forked
+after an OpenMP region hangs.
 
 It is also the parent of every orphan below it. It ends a worker whose code has more than PROCESSES processes (0 = any),
 whatever a dead worker's code left, and all of it when the host is gone. Only SIGKILL to the template itself leaves
@@ -29,7 +29,7 @@ from mlhost.executors import child, families, kernel, wire
 from mlhost.executors.crowds import Crowds
 from mlhost.runtime import onesample
 
-MAX_DESCRIPTORS = 2  # that travel with one message
+MAX_DESCRIPTORS = 3  # that travel with one message
 
 
 def main() -> None:
@@ -138,8 +138,8 @@ class Template:
         return wire.unpack(body)
 
     def _fork(self, number: int, spec: dict[str, Any]) -> None:
-        channel, console = self._descriptors[:2]
-        del self._descriptors[:2]
+        channel, console, board = self._descriptors[:MAX_DESCRIPTORS]
+        del self._descriptors[:MAX_DESCRIPTORS]
         parent = os.getpid()
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # the worker lets it through when it can handle it
         try:
@@ -152,13 +152,13 @@ class Template:
                 kernel.signal_when_parent_ends(signal.SIGKILL)
                 if os.getppid() != parent:  # the template died before the line above took effect
                     os._exit(1)
-                child.become(channel, console, spec)
+                child.become(channel, console, board, spec)
             self._numbers[pid] = number
             self._crowds.add(pid, spec["mark"])
             self.send(["forked", number, pid])
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-        os.close(channel)
-        os.close(console)
+        for descriptor in (channel, console, board):
+            os.close(descriptor)
 
     def _signal(self, number: int, which: int) -> None:
         for pid, owner in self._numbers.items():

@@ -25,6 +25,7 @@ from uuid import uuid4
 from mlhost.errors import MlhostError, Unavailable
 from mlhost.executors.calling import GRACE_SECONDS, CallingWorker
 from mlhost.executors.console import OUTPUT_BYTES, Inlet
+from mlhost.executors.trains import Train
 
 log = logging.getLogger(__name__)
 
@@ -37,12 +38,14 @@ class Listener:
     """Who is told, on the loop, what happens in a thread."""
 
     on_ready: Callable[[], None]  # it waits for calls
-    on_answer: Callable[[int, MlhostError | None, Any], None]  # the call of that number came to this
+    on_answer: Callable[[int, MlhostError | None, Any, bool], None]  # see `CallingWorker._on_answer`
     on_end: Callable[[str], None]  # it is about to end; the text says why it should not have, if so
 
 
 class WorkspaceThread(ABC, threading.Thread):
     """Where a workspace lives; it prints to the descriptor `console`, which the thread closes."""
+
+    carries = 1  # calls that may travel in one train
 
     def __init__(self, folder: Path, console: int, listener: Listener) -> None:
         super().__init__(name=f"mlhost workspace {folder.name}", daemon=True)
@@ -78,8 +81,20 @@ class WorkspaceThread(ABC, threading.Thread):
         """What has to be done on the loop before the thread starts."""
 
     @abstractmethod
-    def put(self, number: int, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
-        """The next call."""
+    def put(self, first: int, function: Callable[..., Any], calls: list[tuple[Any, ...]]) -> None:
+        """The next train: the arguments of its calls, which are numbered from `first` on."""
+
+    @property
+    @abstractmethod
+    def begun(self) -> int:
+        """The number of the call that has begun last."""
+
+    def recall(self) -> int:
+        """Have no more calls begin; the number of the one that has begun last."""
+        return self.begun
+
+    def collect(self) -> None:
+        """Tell of all answers that are there by now."""
 
     @abstractmethod
     def interrupt(self, number: int) -> None:
@@ -135,7 +150,6 @@ class ThreadWorker(CallingWorker):
         self._folder = folder
         self._on_closed = on_closed
         self._thread: WorkspaceThread | None = None
-        self._sent = -1  # the number of the call sent last
         self._is_left_behind = False
         self._ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._ended = asyncio.Event()
@@ -162,6 +176,7 @@ class ThreadWorker(CallingWorker):
                 raise Unavailable(f"No thread can be started: {fault}") from None
             raise
         self._thread = thread
+        self.carries = thread.carries
         await self._ready
 
     async def close(self, *, force: bool = False) -> None:
@@ -170,7 +185,7 @@ class ThreadWorker(CallingWorker):
         if not force:
             self.interrupt()
             async with self._turn:  # a running call ends, or is given up after the grace
-                pass
+                await self._at_rest.wait()
         self._lose(self.lost or self._closed_reason)
         if self._thread is not None and not self._is_left_behind:
             await self._end(self._thread)
@@ -182,22 +197,37 @@ class ThreadWorker(CallingWorker):
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(GRACE_SECONDS):
                 while not self._ended.is_set():
-                    self._signal_stop()
+                    thread.interrupt(thread.begun)
                     with contextlib.suppress(TimeoutError):
                         await asyncio.wait_for(self._ended.wait(), INSIST_SECONDS)
         if not self._ended.is_set():
             self._leave_behind("It was closed.")
 
-    # --- one call --------------------------------------------------------------------------------------------------
+    # --- one train -------------------------------------------------------------------------------------------------
 
-    def _send(self, number: int, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
+    def _send(self, train: Train) -> None:
         assert self._thread is not None
-        self._sent = number
-        self._thread.put(number, function, args)
+        self._thread.put(train.first, train.function, [call.args for call in train.calls])
 
-    def _signal_stop(self) -> None:
+    def _begun(self) -> int:
+        return self._thread.begun if self._thread is not None else 0
+
+    def _recall(self, train: Train) -> None:
+        assert self._thread is not None
+        self._on_recalled(train, self._thread.recall())
+
+    def _collect(self) -> None:
         if self._thread is not None:
-            self._thread.interrupt(self._sent)
+            self._thread.collect()
+
+    def _lose(self, reason: str) -> None:
+        if self._thread is not None:  # it may live on, and what goes back to its owner must not begin there
+            self._thread.recall()
+        super()._lose(reason)
+
+    def _signal_stop(self, number: int) -> None:
+        if self._thread is not None:
+            self._thread.interrupt(number)
 
     def _give_up(self, reason: str) -> None:
         self._leave_behind(reason)

@@ -1,7 +1,8 @@
 """Frames between host and worker: a four-byte length, then a msgpack document.
 
-A request is [number, function, arguments], a reply [number, error or None, result]. What both ends share is here, in
-pure Python where compiled packages do not load; the host's own part is in `channel`.
+A request is [number, function, [arguments, ...]]: calls that are numbered from that number on. A reply is [number,
+error or None, result]; one of the number NO_CALL is a bell, which says that there are answers elsewhere. What both ends
+share is here, in pure Python where compiled packages do not load; the host's own part is in `channel`.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from mlhost.errors import Invalid
 LENGTH = struct.Struct("!I")
 MAX_FRAME_BYTES = 2**31  # of one frame, in either direction
 READ_BYTES = 1 << 16  # at once
+NO_CALL = 0
+RING_SECONDS = 0.0007  # for which answers are kept, at the most, before the next call of a train is run
 
 
 class NotAFrame(ValueError):
@@ -64,3 +67,6 @@ def frames(channel: socket.socket) -> Iterator[Any]:
 def _end(frames: bytes | bytearray) -> int:
     """Where the first of the frames ends; beyond everything if there is not even its length."""
     return LENGTH.size + LENGTH.unpack_from(frames)[0] if len(frames) >= LENGTH.size else sys.maxsize
+
+
+BELL = pack([NO_CALL, None, None])

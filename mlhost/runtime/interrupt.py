@@ -1,9 +1,9 @@
 """Where user code may be interrupted: only between `with interruptible():` and its end.
 
-An interrupt that comes before the user code of its call has begun is kept until it does; the host has one that came
-after it forgotten before the next call. So it can never tear our own bookkeeping in two, nor reach another call. In a
-process worker an interrupt is SIGINT to the main thread; a thread of the server that holds a workspace is interrupted
-by an asynchronous exception.
+An interrupt names the call it is for. One that comes before the user code of that call has begun is kept until it does;
+one that comes while another call runs does nothing. So it can never tear our own bookkeeping in two, nor reach another
+call. In a process worker an interrupt is SIGINT to the main thread; a thread of the server that holds a workspace is
+interrupted by an asynchronous exception.
 """
 
 from __future__ import annotations
@@ -11,72 +11,83 @@ from __future__ import annotations
 import ctypes
 import threading
 import time
+from collections.abc import Callable
 from types import FrameType, TracebackType
 
-from mlhost.runtime.workspace import Workspace
-
-SETTLE_SECONDS = 0.1  # for signals still on their way, or merged into one by the system
+NOBODY = -1
+LATE_SECONDS = 10.0  # no signal is longer on its way from the host
 
 
 class Gate:
     """Open while user code runs; the first interrupt closes it, so that one interrupt raises once."""
 
-    __slots__ = ("asked", "is_open", "seen")
+    __slots__ = ("_heeded", "is_open", "order", "running")
 
     def __init__(self) -> None:
         self.is_open = False
-        self.asked = False  # whether an interrupt came while it was closed
-        self.seen = 0  # signals that arrived since the host last asked
+        self.running = 0  # the number of the call that runs
+        self.order: Callable[[], tuple[int, float]] = lambda: (0, 0.0)  # the call to interrupt, and since when
+        self._heeded = 0  # the number of the call that was interrupted
 
     def __enter__(self) -> None:
         self.is_open = True
-        if self.asked:
-            self.asked = self.is_open = False
-            raise KeyboardInterrupt
+        if self._heeded != self.running and self.order()[0] == self.running:
+            self._heed()
 
     def __exit__(self, kind: type[BaseException] | None, error: object, trace: TracebackType | None) -> None:
         self.is_open = False
+
+    def on_signal(self) -> None:
+        """A signal came: the host's, or one that user code sent to itself."""
+        meant, sent = self.order()
+        if meant != self.running and time.monotonic() - sent < LATE_SECONDS:
+            return  # it came too late for its call, or too early
+        if self.is_open:
+            self._heed()
+        self._heeded = 0  # once more when it opens
+
+    def _heed(self) -> None:
+        self.is_open = False
+        self._heeded = self.running
+        raise KeyboardInterrupt
 
 
 class ThreadGate(Gate):
     """The gate of the thread that makes it, through which another thread interrupts its user code.
 
-    The exception must be sent only while the gate is open, and must have arrived before anything else runs. So there
-    is one token while the gate is open, and `list.pop`, which is atomic, decides who gets it: the thread that leaves,
-    then nobody sends; or the one who interrupts, then the thread does not leave before the exception is raised, in
-    the user code or, too late for that, where it is swallowed.
+    The exception must be sent only while the gate is open for the call it is meant for, and must have arrived before
+    anything else runs. So there is a token with the number of the call while the gate is open, and `dict.pop`, which is
+    atomic, decides who gets it: the thread that leaves, then nobody sends; or the one who interrupts, then the thread
+    does not leave before the exception is raised, in the user code or, too late for that, where it is swallowed.
     """
 
-    __slots__ = ("_sending", "_thread", "_token")
+    __slots__ = ("_asked", "_sending", "_thread", "_token")
 
     def __init__(self) -> None:
         super().__init__()
-        self._token: list[None] = []
+        self._asked = NOBODY  # the call to interrupt, as long as that has not been done
+        self._token: dict[int, bool] = {}
         self._sending = threading.Lock()
         self._thread = threading.get_ident()
 
     def __enter__(self) -> None:
-        self._token.append(None)
-        if self.asked:
-            self.asked = False
-            if self._take():
+        self._token[self.running] = True
+        if self._asked == self.running:
+            self._asked = NOBODY
+            if self._take(self.running):
                 raise KeyboardInterrupt
 
     def __exit__(self, kind: type[BaseException] | None, error: object, trace: TracebackType | None) -> None:
-        if not self._take():
+        if not self._take(self.running):
             self._swallow()
 
-    def interrupt(self) -> None:
-        """Raise KeyboardInterrupt in the thread's user code, now or when it begins."""
+    def interrupt(self, number: int) -> None:
+        """Raise KeyboardInterrupt in the user code of that call, now or when it begins."""
         with self._sending:
-            self.asked = True  # before the token is tried for: the thread looks the other way round
-            if self._take():
-                self.asked = False
+            self._asked = number  # before the token is tried for: the thread looks the other way round
+            if self._take(number):
+                self._asked = NOBODY
                 _raise_in(self._thread, KeyboardInterrupt)
-
-    def forget(self) -> None:
-        """An interrupt that nothing came of was for a call that is over."""
-        self.asked = False
 
     def _swallow(self) -> None:
         """Leave only when no exception is on its way any more.
@@ -93,12 +104,8 @@ class ThreadGate(Gate):
         except KeyboardInterrupt:
             pass
 
-    def _take(self) -> bool:
-        try:
-            self._token.pop()
-        except IndexError:
-            return False
-        return True
+    def _take(self, number: int) -> bool:
+        return self._token.pop(number, False)
 
 
 class _Here(threading.local):
@@ -120,26 +127,14 @@ def gate_of_this_thread() -> ThreadGate:
     return gate
 
 
-# --- in a process worker -------------------------------------------------------------------------------------------
+def main_gate() -> Gate:
+    """The gate of a process worker, whose main thread is interrupted by a signal."""
+    return _main
 
 
 def on_signal(number: int, frame: FrameType | None) -> None:
     """The handler of SIGINT in a process worker."""
-    _main.seen += 1
-    if _main.is_open:
-        _main.is_open = False
-        raise KeyboardInterrupt
-    _main.asked = True
-
-
-def settle(workspace: Workspace, sent: int) -> None:
-    """Let the signals arrive that the host has `sent` to the call before, and forget them."""
-    del workspace
-    latest = time.monotonic() + SETTLE_SECONDS
-    while _main.seen < sent and time.monotonic() < latest:
-        time.sleep(0.001)
-    _main.seen = max(0, _main.seen - sent)
-    _main.asked = _main.seen > 0  # one more has come: it is for the next call
+    _main.on_signal()
 
 
 def _raise_in(thread: int, exception: type[BaseException]) -> None:

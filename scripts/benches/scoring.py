@@ -264,13 +264,15 @@ def half_loaded(contender: Contender, work: str, seconds: float) -> None:
 
 
 def two_cores(cpus: list[int], seconds: float) -> None:
-    """One worker and two, on all CPUs: what the second adds."""
+    """Two workers on all CPUs, beside one worker with one CPU for it and the server, and one on all of them."""
     rates = []
-    for workers in ("1", "2"):
-        with mlhost(set(cpus), MLHOST_POOL_WORKERS=workers) as (process, *_):
+    for workers, own in (("2", cpus), ("1", cpus[:1]), ("1", cpus)):
+        with mlhost(set(own), MLHOST_POOL_WORKERS=workers) as (process, *_):
             closed(process.targets["svc"], 32, 1, cpus[-1])
             rates.append(closed(process.targets["svc"], 32, seconds, cpus[-1]).rate)
-    print(f"Iris SVC on {len(cpus)} CPUs, two workers: {rates[1] / rates[0]:.2f} x one ({rates[0]:,.0f} a second)")
+    two, one, spread = rates
+    print(f"Iris SVC, two cores, two workers: {two / one:.2f} x one on one core ({one:,.0f} a second),", end=" ")
+    print(f"{two / spread:.2f} x one on two ({spread:,.0f})")
 
 
 def main() -> None:

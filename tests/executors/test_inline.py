@@ -91,7 +91,7 @@ async def test_closing_by_force_leaves_code_that_does_not_stop_behind(executor: 
 async def test_an_interrupt_that_comes_when_the_call_is_over_is_forgotten_before_the_next(cell: Cell) -> None:
     assert isinstance(cell.worker, ThreadWorker)
     await cell.run("x = 1")
-    cell.worker._signal_stop()
+    cell.worker._signal_stop(cell.worker._begun())
     assert not (await cell.run("x = 2"))["error"]
 
 

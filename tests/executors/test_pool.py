@@ -6,17 +6,46 @@ from collections.abc import Callable
 import pytest
 
 from mlhost.errors import Busy, CodeFailed, Unavailable
-from mlhost.executors.pool import CALLS_BETWEEN_WEIGHINGS, Pool, PoolSettings, Usage
+from mlhost.executors.pool import CALLS_BETWEEN_WEIGHINGS, PROVEN_CALLS, Pool, PoolSettings, Usage
+from mlhost.executors.trains import RIDING_BYTES, TRAIN_CALLS, Call, Owner, Train
+from mlhost.runtime.program import score
 from tests.parts import until
 
 
 class FakeWorker:
-    """A worker that lives, weighs something and dies."""
+    """A worker that lives, weighs something and dies, and answers the calls it has been sent when a test says so."""
+
+    carries = TRAIN_CALLS
 
     def __init__(self) -> None:
         self.lost = ""
         self.closed = False
         self.resident_bytes = 0
+        self.train: Train | None = None
+
+    @property
+    def aboard(self) -> int:
+        return len(self.train.calls) if self.train else 0
+
+    def run(self, calls: list[Call], owner: Owner) -> None:
+        self.train = Train(1, calls, owner)
+
+    def abandon(self, call: Call) -> None:
+        pass
+
+    def arrive(self, *back: Call) -> list[Call]:
+        """Answer all calls but those that go back; all that it had."""
+        train, self.train = self.train, None
+        assert train is not None
+        owner, calls = train.owner, list(train.calls)
+        assert owner is not None
+        if back:
+            train.leave(len(calls) - len(back))
+            owner.on_back(list(back))
+        while train.calls:
+            train.next().answer(None, "done")
+        owner.on_over(train)
+        return calls
 
     async def call(self, function: object) -> int:
         return self.resident_bytes
@@ -366,3 +395,175 @@ async def test_a_pool_that_cannot_fill_itself_can_be_closed(make_pool: Callable[
     async with asyncio.timeout(1):
         await pool.close()
     assert maker.made == []
+
+
+# --- trains
+
+
+@pytest.fixture(autouse=True)
+def _quick_is_quick_on_a_busy_machine_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mlhost.executors.pool.QUICK_SECONDS", 10)
+
+
+class Callers:
+    """Calls of one pool of one worker or more, as they are made."""
+
+    def __init__(self, pool: Pool) -> None:
+        self.pool = pool
+        self.tasks: list[asyncio.Task[object]] = []
+
+    async def come(self, count: int, body: bytes = b"{}") -> list[Call]:
+        calls = [Call(score, body) for _ in range(count)]
+        self.tasks += [asyncio.ensure_future(self.pool.run(call)) for call in calls]
+        for _ in range(3):
+            await asyncio.sleep(0)
+        return calls
+
+
+async def proven(pool: Pool, maker: Maker) -> Callers:
+    """Callers of a pool whose calls have proven quick."""
+    callers = Callers(pool)
+    for _ in range(PROVEN_CALLS):
+        await callers.come(1)
+        await until(lambda: any(worker.train for worker in maker.made))
+        next(worker for worker in maker.made if worker.train).arrive()
+    return callers
+
+
+async def test_calls_ride_together_only_once_they_have_proven_quick(
+    make_pool: Callable[..., Pool], maker: Maker
+) -> None:
+    callers = Callers(make_pool(size=1))
+    await callers.come(PROVEN_CALLS + 20)
+    await until(lambda: maker.made)
+    [worker] = maker.made
+    for _ in range(PROVEN_CALLS):
+        assert len(worker.arrive()) == 1
+    assert len(worker.arrive()) == TRAIN_CALLS
+    assert len(worker.arrive()) == 20 - TRAIN_CALLS
+    assert await asyncio.gather(*callers.tasks) == ["done"] * len(callers.tasks)
+
+
+async def test_a_train_has_who_waited_longest_in_order_and_a_call_alone_does_not_wait_for_others(
+    make_pool: Callable[..., Pool], maker: Maker
+) -> None:
+    callers = await proven(make_pool(size=1), maker)
+    [worker] = maker.made
+    first = await callers.come(1)
+    assert worker.aboard == 1
+    calls = await callers.come(TRAIN_CALLS + 3)
+    assert worker.arrive() == first
+    assert worker.arrive() == calls[:TRAIN_CALLS]
+    assert worker.arrive() == calls[TRAIN_CALLS:]
+
+
+async def test_a_large_call_goes_alone(make_pool: Callable[..., Pool], maker: Maker) -> None:
+    callers = await proven(make_pool(size=1), maker)
+    [worker] = maker.made
+    await callers.come(1)
+    small, large, more = (
+        await callers.come(2),
+        await callers.come(1, bytes(RIDING_BYTES + 1)),
+        await callers.come(2),
+    )
+    worker.arrive()
+    assert [worker.arrive() for _ in range(3)] == [small, large, more]
+
+
+async def test_each_worker_has_its_share(make_pool: Callable[..., Pool], maker: Maker) -> None:
+    callers = Callers(make_pool(size=2))
+    await callers.come(PROVEN_CALLS + 22)
+    await until(lambda: len(maker.made) == 2)
+    one, other = maker.made
+    for _ in range(PROVEN_CALLS // 2):
+        one.arrive(), other.arrive()
+    assert one.aboard + other.aboard == 1 + 11
+    other.arrive() if other.aboard == 1 else one.arrive()
+    assert sorted((one.aboard, other.aboard)) == [10, 11]
+
+
+async def test_what_comes_back_is_next_and_calls_are_no_longer_taken_for_quick(
+    make_pool: Callable[..., Pool], maker: Maker
+) -> None:
+    callers = await proven(make_pool(size=1), maker)
+    [worker] = maker.made
+    await callers.come(1)
+    calls = await callers.come(10)
+    worker.arrive()
+    later = await callers.come(2)
+    assert worker.arrive(*calls[4:]) == calls
+    assert [worker.arrive() for _ in range(8)] == [[call] for call in calls[4:] + later]
+    assert await asyncio.gather(*callers.tasks) == ["done"] * len(callers.tasks)
+
+
+async def test_what_comes_back_goes_to_a_worker_that_is_free(make_pool: Callable[..., Pool], maker: Maker) -> None:
+    callers = await proven(make_pool(size=1), maker)
+    [worker] = maker.made
+    await callers.come(1)
+    calls = await callers.come(3)
+    worker.arrive()
+    callers.pool.resize(0, 2)
+    assert worker.train is not None
+    assert worker.train.owner is not None
+    worker.train.leave(1)
+    worker.train.owner.on_back(calls[1:])
+    await until(lambda: len(maker.made) == 2)
+    await until(lambda: maker.made[1].train)
+    assert maker.made[1].arrive() == calls[1:2]
+
+
+async def test_who_has_been_sent_behind_others_still_waits(make_pool: Callable[..., Pool], maker: Maker) -> None:
+    pool = make_pool(size=1, queue=10)
+    callers = await proven(pool, maker)
+    [worker] = maker.made
+    await callers.come(1)
+    await callers.come(10)
+    worker.arrive()
+    assert worker.aboard == 10
+    assert pool.usage() == Usage(busy=1, idle=0, starting=0, waiting=9)
+    await callers.come(1)
+    with pytest.raises(Busy):
+        await pool.run(Call(score, b"{}"))
+
+
+async def test_queue_and_run_times_of_a_train_are_those_of_its_calls(
+    make_pool: Callable[..., Pool], maker: Maker
+) -> None:
+    pool = make_pool(size=1)
+    callers = await proven(pool, maker)
+    [worker] = maker.made
+    calls, queued, ran = pool.times.calls, pool.times.queue_seconds, pool.times.run_seconds
+    await callers.come(1)
+    await callers.come(4)
+    worker.arrive()
+    await asyncio.sleep(0.1)
+    worker.arrive()
+    assert pool.times.calls - calls == 5
+    assert pool.times.run_seconds - ran == pytest.approx(0.1, abs=0.05)
+    assert pool.times.queue_seconds - queued == pytest.approx(4 * 0.1 * 3 / 8, abs=0.05)
+
+
+async def test_a_worker_is_replaced_after_so_many_calls_however_they_came(
+    make_pool: Callable[..., Pool], maker: Maker
+) -> None:
+    callers = await proven(make_pool(size=1, max_calls=PROVEN_CALLS + 4), maker)
+    [worker] = maker.made
+    await callers.come(1)
+    await callers.come(6)
+    worker.arrive()
+    assert len(worker.arrive()) == 3
+    await until(lambda: len(maker.made) == 2)
+    assert worker.closed
+
+
+async def test_a_caller_who_goes_away_while_waiting_is_not_taken_along(
+    make_pool: Callable[..., Pool], maker: Maker
+) -> None:
+    callers = await proven(make_pool(size=1), maker)
+    [worker] = maker.made
+    await callers.come(1)
+    calls = await callers.come(4)
+    callers.tasks[-2].cancel()
+    await asyncio.sleep(0)
+    worker.arrive()
+    assert worker.arrive() == [calls[0], calls[1], calls[3]]

@@ -5,13 +5,11 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from mlhost.runtime import interrupt
-from mlhost.runtime.interrupt import ThreadGate, gate_of_this_thread, interruptible, on_signal, settle
-from mlhost.runtime.workspace import Workspace
+from mlhost.runtime.interrupt import Gate, ThreadGate, gate_of_this_thread, interruptible, main_gate, on_signal
 
 SECONDS = 2.0
 
@@ -52,7 +50,7 @@ class Bookkeeper(threading.Thread):
 
     def call(self) -> None:
         assert self.gate is not None
-        self.gate.forget()
+        self.gate.running = self.calls
         try:
             with interruptible():
                 for _ in range(100):
@@ -68,7 +66,7 @@ def test_an_interrupt_of_a_thread_raises_in_its_gate_and_nowhere_else() -> None:
     assert bookkeeper.gate is not None
     chance, end = random.Random(3), time.monotonic() + SECONDS
     while bookkeeper.is_alive() and time.monotonic() < end:
-        bookkeeper.gate.interrupt()
+        bookkeeper.gate.interrupt(bookkeeper.calls)
         time.sleep(chance.random() / 5000)
     bookkeeper.enough = True
     bookkeeper.join()
@@ -78,19 +76,23 @@ def test_an_interrupt_of_a_thread_raises_in_its_gate_and_nowhere_else() -> None:
 
 def test_an_interrupt_that_comes_too_early_is_kept_until_the_gate_opens_and_raises_once() -> None:
     gate = ThreadGate()
-    gate.interrupt()
+    gate.running = 3
+    gate.interrupt(4)
+    with gate:
+        pass
+    gate.running = 4
     with pytest.raises(KeyboardInterrupt), gate:
         pass
     with gate:
         pass
 
 
-def test_an_interrupt_that_is_forgotten_raises_nowhere() -> None:
+def test_an_interrupt_for_a_call_that_is_over_raises_nowhere() -> None:
     gate = ThreadGate()
-    gate.interrupt()
-    gate.forget()
+    gate.interrupt(3)
+    gate.running = 4
     with gate:
-        pass
+        gate.interrupt(3)
 
 
 def test_other_threads_are_not_behind_the_gate_of_one() -> None:
@@ -127,7 +129,7 @@ def test_who_leaves_while_an_interrupt_is_being_sent_waits_for_it_and_leaves_it_
     assert bookkeeper.gate is not None
     while not bookkeeper.hits:
         time.sleep(0.001)
-    bookkeeper.gate.interrupt()
+    bookkeeper.gate.interrupt(0)
     bookkeeper.join()
     assert bookkeeper.fault is None
 
@@ -145,7 +147,7 @@ def test_an_interrupt_that_has_not_been_raised_when_the_gate_closes_is_swallowed
     monkeypatch.setattr(interrupt, "_raise_in", lose_the_first)
     gate = ThreadGate()
     with gate:
-        gate.interrupt()
+        gate.interrupt(0)
     assert sent == [KeyboardInterrupt, KeyboardInterrupt]
 
 
@@ -153,18 +155,20 @@ def test_an_interrupt_that_has_not_been_raised_when_the_gate_closes_is_swallowed
 
 
 @pytest.fixture
-def _no_signal_is_remembered(workspace: Workspace) -> Iterator[None]:
-    yield
-    settle(workspace, interrupt._main.seen)
+def order(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """What the host has last said: which call its signal is for, and when; call 7 runs."""
+    said = [0, 0.0]
+    monkeypatch.setattr(interrupt, "_main", Gate())
+    monkeypatch.setattr(interrupt._Here, "gate", interrupt._main)
+    main_gate().order = lambda: (int(said[0]), said[1])
+    main_gate().running = 7
+    return said
 
 
-@pytest.fixture
-def workspace(tmp_path: Path) -> Workspace:
-    return Workspace({}, tmp_path)
-
-
-@pytest.mark.usefixtures("_no_signal_is_remembered")
-def test_a_signal_raises_once_in_user_code_and_not_elsewhere() -> None:
+def test_a_signal_raises_once_in_user_code_and_not_elsewhere(order: list[float]) -> None:
+    order[:] = [7, time.monotonic()]
+    with pytest.raises(KeyboardInterrupt), interruptible():
+        pass
     with interruptible():
         with pytest.raises(KeyboardInterrupt):
             on_signal(2, None)
@@ -172,8 +176,8 @@ def test_a_signal_raises_once_in_user_code_and_not_elsewhere() -> None:
     on_signal(2, None)
 
 
-@pytest.mark.usefixtures("_no_signal_is_remembered")
-def test_a_signal_that_comes_too_early_is_kept_for_the_user_code() -> None:
+def test_a_signal_that_comes_too_early_is_kept_for_the_user_code(order: list[float]) -> None:
+    order[:] = [7, time.monotonic()]
     on_signal(2, None)
     with pytest.raises(KeyboardInterrupt), interruptible():
         pass
@@ -181,29 +185,23 @@ def test_a_signal_that_comes_too_early_is_kept_for_the_user_code() -> None:
         pass
 
 
-@pytest.mark.usefixtures("_no_signal_is_remembered")
-def test_signals_for_the_call_before_are_waited_for_and_forgotten(workspace: Workspace) -> None:
+@pytest.mark.parametrize("meant", [6, 8])
+def test_a_signal_for_another_call_does_nothing(order: list[float], meant: int) -> None:
+    order[:] = [meant, time.monotonic()]
+    with interruptible():
+        on_signal(2, None)
     on_signal(2, None)
-    late = threading.Timer(0.03, on_signal, (2, None))
-    late.start()
-    settle(workspace, 2)
-    assert interrupt._main.seen == 0
+    main_gate().running += 1
+    if meant == main_gate().running:
+        with pytest.raises(KeyboardInterrupt), interruptible():
+            pass
     with interruptible():
         pass
-    late.join()
 
 
-@pytest.mark.usefixtures("_no_signal_is_remembered")
-def test_a_signal_more_than_the_call_before_was_sent_is_for_the_next(workspace: Workspace) -> None:
-    on_signal(2, None)
-    on_signal(2, None)
-    settle(workspace, 1)
+def test_code_that_signals_itself_is_interrupted(order: list[float]) -> None:
     with pytest.raises(KeyboardInterrupt), interruptible():
-        pass
-
-
-@pytest.mark.usefixtures("_no_signal_is_remembered")
-def test_a_signal_that_never_arrives_is_not_waited_for_long(workspace: Workspace) -> None:
-    start = time.monotonic()
-    settle(workspace, 1)
-    assert time.monotonic() - start < 1
+        on_signal(2, None)
+    order[:] = [3, time.monotonic() - 60]
+    with pytest.raises(KeyboardInterrupt), interruptible():
+        on_signal(2, None)

@@ -1,0 +1,102 @@
+"""Calls on their way to a worker: one by itself, or a train of several that it runs one after the other."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from time import perf_counter
+from typing import Any, Protocol
+
+from mlhost.errors import CodeFailed, Invalid, MlhostError, WorkerLost
+
+TRAIN_CALLS = 16  # in one train at the most
+RIDING_BYTES = 4096  # what a call may be passed that travels with others
+HARMLESS = (CodeFailed, Invalid, WorkerLost)  # after any other error a worker is not to be trusted
+
+
+class Call:
+    """A function of the runtime, what it is passed, and what it comes to."""
+
+    __slots__ = ("args", "asked", "console", "function", "reply", "sent")
+
+    def __init__(self, function: Callable[..., Any], *args: Any) -> None:
+        self.function = function
+        self.args = args
+        self.reply: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self.console = ""  # what it printed, once it is answered
+        self.asked = perf_counter()
+        self.sent = 0.0  # to the worker that ran it, by the same clock
+
+    @property
+    def is_small(self) -> bool:
+        """Whether it may travel together with others."""
+        return sum(map(len, self.args)) <= RIDING_BYTES
+
+    def done(self) -> bool:
+        """Whether it is answered, or nobody waits for the answer any more."""
+        return self.reply.done()
+
+    def forget(self) -> None:
+        """The caller went away: it is no mistake that nobody looks at what came in this very moment."""
+        if self.reply.done() and not self.reply.cancelled():
+            self.reply.exception()
+
+    def answer(self, error: BaseException | None, result: Any) -> None:
+        """Tell the caller, if it is still there."""
+        if self.reply.done():
+            return
+        if error is None:
+            self.reply.set_result(result)
+        else:
+            self.reply.set_exception(error)
+
+
+class Owner(Protocol):
+    """Who sent a train; told, on the loop, what becomes of it."""
+
+    def on_back(self, calls: list[Call]) -> None:
+        """These had not begun and are the owner's again."""
+
+    def on_over(self, train: Train) -> None:
+        """All others are answered, and the worker is free."""
+
+
+class Train:
+    """Calls of one function that a worker has and has not answered yet, in order."""
+
+    __slots__ = ("calls", "count", "first", "function", "is_spoiled", "is_whole", "number", "owner")
+
+    def __init__(self, first: int, calls: Sequence[Call], owner: Owner | None) -> None:
+        self.first = self.number = first  # of the first call, and of the first that is not answered
+        self.calls = deque(calls)
+        self.function = calls[0].function
+        self.owner = owner
+        self.count = 0  # of calls that were answered
+        self.is_whole = True  # none was given back, stopped or printed
+        self.is_spoiled = False  # the worker is not to be used again
+
+    @property
+    def last(self) -> int:
+        """The number of its last call."""
+        return self.number + len(self.calls) - 1
+
+    def next(self) -> Call:
+        """The call that is answered now."""
+        self.number += 1
+        self.count += 1
+        return self.calls.popleft()
+
+    def note(self, error: MlhostError | None) -> None:
+        """What one call came to."""
+        if error is not None:
+            self.is_whole = False
+            self.is_spoiled = self.is_spoiled or not isinstance(error, HARMLESS)
+
+    def leave(self, begun: int) -> list[Call]:
+        """Take out those after the number `begun`."""
+        kept = min(max(begun - self.number + 1, 0), len(self.calls))
+        left = [self.calls.pop() for _ in range(len(self.calls) - kept)]
+        left.reverse()
+        self.is_whole = self.is_whole and not left
+        return left
