@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import asdict
+
+import msgspec
 
 from mlhost import realtime
 from mlhost.auth.principal import Principal
@@ -42,8 +45,9 @@ class Contents:
         if service.blob is None or not service.definition.is_realtime:
             return None
         try:
-            return realtime.read_header(io.BytesIO(await self._head(service.blob)))
-        except NotFound:  # deleted meanwhile
+            header = realtime.read_header(io.BytesIO(await self._head(service.blob)))
+            return msgspec.convert(asdict(header), Header)
+        except (NotFound, msgspec.ValidationError):  # deleted meanwhile, or made by hand
             return None
 
     async def _head(self, blob: str) -> bytes:

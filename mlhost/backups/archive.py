@@ -156,7 +156,7 @@ def _manifest(text: bytes) -> Manifest:
             raise Invalid(f"The backup has the format {told['format']!r}; this mlhost reads {FORMAT}: use a newer one.")
         members = {name: Member(int(each["bytes"]), str(each["sha256"])) for name, each in told["members"].items()}
         manifest = Manifest(FORMAT, str(told["mlhost"]), int(told["schema"]), str(told["created"]), members)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as fault:
+    except (ArithmeticError, AttributeError, KeyError, RecursionError, TypeError, ValueError) as fault:
         raise Invalid("The backup's manifest cannot be read.") from fault
     for name, member in members.items():
         if not KEPT.fullmatch(name) or member.bytes < 0:

@@ -29,6 +29,7 @@ routes = Routes("OAuth 2 and OpenID Connect")
 PATH = "/login/oidc"
 CALLBACK = f"{PATH}/callback"
 COOKIE = "mlhost_login"
+MAX_DIGITS = 12  # of a time: int() takes no text of thousands
 BEGUN_SECONDS = 600  # in which a user must have signed in
 
 
@@ -50,7 +51,8 @@ class Begun:
         """The one in a browser's cookie, or Unauthenticated."""
         secret, _, rest = cookie.partition(".")
         at, _, leads_to = rest.partition(".")
-        if not secret or not at.isdecimal() or not 0 <= time() - int(at) <= BEGUN_SECONDS:
+        is_ours = bool(secret) and cookie.isascii() and at.isdecimal() and len(at) <= MAX_DIGITS
+        if not is_ours or not 0 <= time() - int(at) <= BEGUN_SECONDS:
             raise Unauthenticated("This browser has not begun to sign in, or too long ago: begin again.")
         begun = cls.now(unquote(leads_to))
         return cls(secret, int(at), begun.next)

@@ -82,6 +82,8 @@ def page(body: str, status: int, target: str = "") -> web.Response:
 def check_ours(request: web.Request, parameters: Mapping[str, str]) -> None:
     """Forbidden unless the form is one that this browser got from us."""
     cookie = request.cookies.get(COOKIE, "")
-    is_same = hmac.compare_digest(cookie.encode(), parameters.get("form", "").encode("utf-8", "surrogatepass"))
+    is_same = hmac.compare_digest(
+        cookie.encode("utf-8", "surrogatepass"), parameters.get("form", "").encode("utf-8", "surrogatepass")
+    )
     if not cookie or not is_same or request.headers.get("Sec-Fetch-Site", "same-origin") != "same-origin":
         raise Forbidden("The form is not one that this server gave to this browser; open the page again.")

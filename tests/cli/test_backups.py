@@ -1,5 +1,6 @@
 """`mlhost backup` and `mlhost restore`: consistent while a server works, verified, and never half."""
 
+import io
 import os
 import random
 import resource
@@ -14,6 +15,7 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -272,6 +274,26 @@ def test_a_backup_of_another_format_is_refused(file: Path, tmp_path: Path) -> No
     hostile(file, tmp_path, {}, format=2)
     with pytest.raises(Invalid, match="use a newer one"):
         verified(file)
+
+
+@pytest.mark.parametrize(
+    "text", ['{"format": 1, "schema": Infinity, "members": {}, "mlhost": "", "created": ""}', "[]"]
+)
+def test_a_manifest_that_is_none_is_refused(text: str) -> None:
+    content = text.encode()
+    members = {
+        "manifest.json": content,
+        "manifest.json.sha256": f"{sha256(content).hexdigest()}  manifest.json\n".encode(),
+    }
+    made = b"".join(_member(name, each) for name, each in members.items())
+    with pytest.raises(Invalid, match="manifest cannot be read"):
+        read(io.BytesIO(made + END), pytest.fail)
+
+
+def _member(name: str, content: bytes) -> bytes:
+    head = tarfile.TarInfo(name)
+    head.size = len(content)
+    return head.tobuf(tarfile.GNU_FORMAT) + content + bytes(-len(content) % tarfile.BLOCKSIZE)
 
 
 # --- what comes between ----------------------------------------------------------------------------------------------

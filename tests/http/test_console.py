@@ -49,6 +49,26 @@ async def test_a_wrong_password_is_told_and_the_name_is_kept(browser: Browser) -
     assert not browser.cookies("/console").keys() & {"mlhost_console", "mlhost_console_renewal"}
 
 
+@pytest.mark.parametrize("cookie", [b"\xff", b'"\\012"'])
+async def test_a_form_cookie_that_is_none_of_ours_is_replaced(url: str, cookie: bytes) -> None:
+    where = URL(url)
+    assert where.host and where.port
+    for method, status in ((b"GET", b"200"), (b"POST", b"403")):
+        reader, writer = await asyncio.open_connection(where.host, where.port)
+        writer.write(
+            method + b" /console/sign-in HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+            b"Cookie: mlhost_form=" + cookie + b"\r\nContent-Length: 0\r\n\r\n"
+        )
+        answer = await reader.read()
+        writer.close()
+        assert answer.split(b" ", 2)[1] == status
+
+
+async def test_a_script_on_a_page_without_an_address_is_led_to_the_console(browser: Browser) -> None:
+    page = await browser.get("/console", 401, headers={"HX-Request": "true", "HX-Current-URL": "http://["})
+    assert page.headers["HX-Redirect"] == "/console/sign-in?next=%2Fconsole"
+
+
 async def test_the_cookies_are_for_the_console_and_no_script(carols: Browser) -> None:
     for name in ("mlhost_console", "mlhost_console_renewal"):
         cookie = carols.cookies("/console")[name]

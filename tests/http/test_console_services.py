@@ -1,6 +1,7 @@
 """The console's pages about services: found, shown, tried, compared, deleted, by whom it is allowed to."""
 
 import asyncio
+import io
 import json
 import os
 import re
@@ -8,6 +9,8 @@ import shutil
 import subprocess
 import sys
 from collections.abc import AsyncIterator
+from dataclasses import asdict
+from time import perf_counter
 from typing import Any
 from urllib.parse import quote
 
@@ -20,7 +23,7 @@ from mlhost import realtime
 from mlhost.audit import lines
 from mlhost.auth.principal import Principal, Role
 from mlhost.host import Host
-from mlhost.http.console import trying
+from mlhost.http.console import comparing, trying
 from mlhost.http.console.examples import examples
 from mlhost.http.console.recipes import recipes
 from mlhost.names import new_id
@@ -273,6 +276,18 @@ async def test_two_versions_are_compared_by_their_parameters_and_their_lines(
     await browser.get(f"{address}/diff?with=3", 404)
 
 
+def test_texts_made_to_be_slow_to_compare_are_compared_in_no_time() -> None:
+    halves = [[line for at in range(4000) for line in (f"x{at}", f"p{(at + shift) % 100}")] for shift in (0, 37)]
+    old, new = ("\n".join(["same", *half, "the end"]) for half in halves)
+    started = perf_counter()
+    lines = comparing.code(old, new, "1", "2")
+    assert perf_counter() - started < 2
+    assert [line.text for line in lines[:2]] == ["@@ -3,7999 +3,7999 @@", "-p0"]
+    assert comparing.code(old, old, "1", "2") == []
+    added = comparing.code(old, f"{old}\nmore", "1", "2")
+    assert [(line.kind, line.text) for line in added[1:]] == [("added", "+more")]
+
+
 async def test_deleting_names_what_goes_and_is_for_those_who_may(
     carol: Api, browser: Browser, ritas: Browser, name: str
 ) -> None:
@@ -329,6 +344,30 @@ async def test_a_model_is_shown_with_its_columns_and_tried_with_its_example(
     answer = await attempt(browser, address)
     assert "Succeeded" in answer.text
     assert "Prediction" in answer.text
+
+
+async def test_a_model_whose_header_was_made_by_hand_is_shown_without_it(
+    carol: Api, browser: Browser, name: str
+) -> None:
+    model = realtime.serialize(LinearRegression().fit([[1.0], [2.0]], [1.0, 2.0]))
+    file = io.BytesIO(model)
+    header = asdict(realtime.read_header(file)) | {"packages": ["none"]}
+    text = json.dumps(header).encode()
+    sent = aiohttp.FormData(default_to_multipart=True)
+    forged = realtime.MAGIC + realtime.LENGTHS.pack(realtime.VERSION, len(text)) + text + file.read()
+    sent.add_field("model", forged, filename="model")
+    await carol("POST", f"/realtime-services/{name}/1", 201, data=sent)
+    page = await browser.get(f"/console/services/{name}/1")
+    assert "Realtime: a model" in page.text
+    assert "Made with" not in page.text
+
+
+async def test_what_is_too_long_to_be_read_is_cut(carol: Api, browser: Browser, name: str) -> None:
+    address = await publish(carol, name, "1", "x = 1 #" + "y" * 700_000, description="z" * 200_000)
+    for path, most in (("/console/services", 100_000), (address, 600_000), (f"{address}/delete", 100_000)):
+        html = (await browser.get(path)).html
+        assert "z" * 500 in html
+        assert len(html) < most
 
 
 async def test_a_versions_own_document_is_there_for_the_browser(carol: Api, browser: Browser, name: str) -> None:

@@ -353,6 +353,12 @@ async def test_signing_in_leads_to_no_other_server(url: str, browser: aiohttp.Cl
         Begun.of(f"secret.{int(time.time())}.{quote(path, safe='')}")
 
 
+@pytest.mark.parametrize("cookie", ["", "secret", ".1.", f"secret.{'1' * 5000}.", "secret.now.", "\udcff.{now}.%2F"])
+def test_a_cookie_that_is_none_of_ours_signs_nobody_in(cookie: str) -> None:
+    with pytest.raises(Unauthenticated, match="begin again"):
+        Begun.of(cookie.format(now=int(time.time())))
+
+
 async def test_what_the_browser_is_asked_to_keep_and_where_it_is_sent(
     provider: Provider, url: str, browser: aiohttp.ClientSession
 ) -> None:

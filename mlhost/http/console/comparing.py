@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from difflib import unified_diff
-from itertools import islice
+from itertools import islice, takewhile
 from typing import Any
 
 from mlhost.http.console.rendering import size
@@ -13,6 +13,9 @@ from mlhost.runtime.describe import Described
 from mlhost.services import NamedType, Service
 
 MAX_LINES = 5000  # of a difference that is shown
+MAX_COMPARED = (
+    2000  # lines of a text that is compared line by line, in half a second at worst: it grows with their cube
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +67,12 @@ def facts(old: Service, new: Service) -> list[tuple[str, str, str]]:
 
 
 def code(old: str, new: str, old_title: str, new_title: str) -> list[Line]:
-    """The unified difference of two texts; none if they are the same."""
-    lines = unified_diff(old.splitlines(), new.splitlines(), old_title, new_title, lineterm="")
+    """The unified difference of two texts, of long ones a coarse one; none if they are the same."""
+    before, after = old.splitlines(), new.splitlines()
+    if max(len(before), len(after)) > MAX_COMPARED:
+        lines = _replaced(before, after)
+    else:
+        lines = unified_diff(before, after, old_title, new_title, lineterm="")
     return [_line(text) for text in islice(lines, MAX_LINES)]
 
 
@@ -103,6 +110,22 @@ def _changed(way: str, old: tuple[NamedType, ...], new: tuple[NamedType, ...]) -
 def _fact(service: Service, field: str) -> str:
     value = getattr(service.definition, field)
     return ", ".join(value) if isinstance(value, tuple) else str(value or "")
+
+
+def _replaced(old: list[str], new: list[str]) -> Iterator[str]:
+    """All that lies between the beginning and the end that both have, as one change."""
+    begin = _alike(old, new)
+    end = _alike(old[begin:][::-1], new[begin:][::-1])
+    removed, added = old[begin : len(old) - end], new[begin : len(new) - end]
+    if removed or added:
+        yield f"@@ -{begin + 1},{len(removed)} +{begin + 1},{len(added)} @@"
+    yield from (f"-{line}" for line in removed)
+    yield from (f"+{line}" for line in added)
+
+
+def _alike(one: list[str], other: list[str]) -> int:
+    """How many lines both begin with."""
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
 
 
 def _line(text: str) -> Line:

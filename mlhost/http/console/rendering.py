@@ -89,6 +89,7 @@ def _environment() -> Environment:
         "size": size,
         "duration": duration,
         "segment": segment,
+        "short": short,
         "service_path": service_path,
         "batch_path": batch_path,
     }

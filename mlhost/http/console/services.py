@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from time import perf_counter
 from typing import Any
 
@@ -98,7 +99,7 @@ async def compare(request: web.Request) -> web.Response:
     services, who = request.app[HOST].services, request[WHO]
     new, versions = await _service(request), await services.list(who, request.match_info["name"])
     old = await services.get(who, new.name, request.query.get("with") or _before(new, versions))
-    return page(request, "diff.html", **_compared(who, old, new), versions=versions)
+    return page(request, "diff.html", **await asyncio.to_thread(_compared, who, old, new), versions=versions)
 
 
 @routes.get("/console/services/{name}/{version}/delete")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 from contextlib import suppress
 from urllib.parse import parse_qsl, quote, urlsplit
@@ -25,6 +26,7 @@ routes = Routes()
 
 PATH = "/console/sign-in"
 MAX_FIELDS = 10
+_OURS = re.compile(r"[A-Za-z0-9_-]+")  # as `secrets.token_urlsafe` makes them
 
 
 @routes.get("/")
@@ -85,7 +87,8 @@ def instead(request: web.Request, refused: Unauthenticated) -> web.Response:
 
 
 def _form(request: web.Request, leads_to: str, name: str = "", refused: MlhostError | None = None) -> web.Response:
-    ours = request.cookies.get(FORM) or secrets.token_urlsafe()  # another tab may show the form already
+    shown = request.cookies.get(FORM, "")  # in another tab, if it is anything that we gave
+    ours = shown if _OURS.fullmatch(shown) else secrets.token_urlsafe()
     answer = page(
         request,
         "sign_in.html",
@@ -113,8 +116,8 @@ async def _fields(request: web.Request) -> dict[str, str]:
 
 def _wanted(request: web.Request) -> str:
     """The page that was asked for, by a script if need be: where one is once signed in."""
-    shown = urlsplit(request.headers.get("HX-Current-URL", "") if is_partial(request) else request.path_qs)
-    with suppress(Invalid):
+    with suppress(Invalid, ValueError):  # what a script says may be no address at all
+        shown = urlsplit(request.headers.get("HX-Current-URL", "") if is_partial(request) else request.path_qs)
         if is_partial(request) or request.method == "GET":
             return path_here(f"{shown.path}?{shown.query}" if shown.query else shown.path)
     return CONSOLE
