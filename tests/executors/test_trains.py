@@ -44,6 +44,19 @@ INIT = """
 import os, time
 ledger = os.open({!r}, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
 """
+# What code may do with the memory it shares with the host, if it means harm.
+BOARD = """
+import threading
+from mlhost.executors import board, wire
+from mlhost.runtime import interrupt
+shared = interrupt.main_gate().order.__self__
+"""
+CUT_OFF = f"""{BOARD}
+frame = wire.pack([wire.NO_CALL, None, bytes(board.BYTES - board.HEAD_BYTES - 14)])
+shared.keep(frame)
+shared._words[board.KEPT] = board.BYTES
+os._exit(1)
+"""
 WEIGHTS = {"nothing": 40, "print": 3, "shout": 3, "raise": 3, "sleep": 3, "spin": 3, "die": 1, "much": 3}
 INPUTS = [("number", "integer"), ("does", "character"), ("pause", "numeric")]
 
@@ -103,10 +116,10 @@ def ledger(tmp_path: Path) -> Path:
     return tmp_path / "ledger"
 
 
-async def open_worker(executor: Executor, ledger: Path, deadline_seconds: float = 5) -> Worker:
+async def open_worker(executor: Executor, ledger: Path, deadline_seconds: float = 5, code: str = CODE) -> Worker:
     worker = await executor.open(deadline_seconds=deadline_seconds)
     spec = ProgramSpec(
-        code=CODE, init_code=INIT.format(str(ledger)), inputs=INPUTS, outputs=[("answer", "vector")], files=[]
+        code=code, init_code=INIT.format(str(ledger)), inputs=INPUTS, outputs=[("answer", "vector")], files=[]
     )
     await worker.call(prepare, spec)
     return worker
@@ -325,6 +338,15 @@ async def test_answers_too_large_for_the_memory_that_is_shared_arrive_all_the_sa
     for _ in range(3):
         [large, *_] = await Owner().send(worker, *[("much", 3_000_000.0)] * 4)
         assert len(told(large)) == 3_000_000
+
+
+async def test_answers_that_are_cut_off_at_the_end_of_the_memory_are_a_death_like_any_other(
+    executor: Executor, ledger: Path
+) -> None:
+    worker, owner = await open_worker(executor, ledger, code=CUT_OFF), Owner()
+    [lost] = await asyncio.wait_for(owner.send(worker, NOTHING), 5)
+    assert isinstance(lost.reply.exception(), WorkerLost)
+    await worker.close(force=True)
 
 
 @pytest.mark.parametrize("seed", range(4))
