@@ -220,9 +220,9 @@ class CallingWorker(ABC):
 
     def _lose(self, reason: str) -> None:
         """The worker is no more: tell the caller that waits, and whoever calls later."""
-        if not self.lost:
+        was_lost, self.lost = bool(self.lost), reason  # before anybody is told, who might send more
+        if not was_lost:
             self._collect()
-        self.lost = reason
         if self._watch is not None:
             self._watch.cancel()
         if self._inlet is not None:

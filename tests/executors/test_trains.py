@@ -349,6 +349,21 @@ async def test_answers_that_are_cut_off_at_the_end_of_the_memory_are_a_death_lik
     await worker.close(force=True)
 
 
+async def test_a_worker_whose_last_answers_are_found_when_it_is_gone_is_not_sent_another_train(process: Worker) -> None:
+    class Next(Owner):
+        def on_over(self, train: Train) -> None:
+            told_lost.append(process.lost)
+            super().on_over(train)
+
+    told_lost: list[str] = []
+    calls = [call(1), call(2)]
+    process.run(calls, Next())
+    time.sleep(0.1)  # the answers are there, and the loop has not been told
+    process._on_exit("it is gone")  # type: ignore[attr-defined]
+    assert [told(each) for each in calls] == [1, 2]
+    assert told_lost == ["it is gone"]
+
+
 @pytest.mark.parametrize("seed", range(4))
 async def test_whatever_happens_on_the_way_each_call_is_run_once_and_answered_to_its_caller(
     placed: Executor, ledger: Path, seed: int, monkeypatch: pytest.MonkeyPatch
