@@ -315,6 +315,8 @@ class CallingWorker(ABC):
         if train is not None and len(train.calls) > 1 and not self._is_recalled:
             self._is_recalled = True  # whatever becomes of this one, the others shall not wait for it
             self._recall(train)
+            if number != self._stopped:  # it was answered, or given back, in this very moment
+                return
         self._signal_stop(number)
         loop = asyncio.get_running_loop()
         # Once more half way: the first may have come before the worker had even read the call.

@@ -364,6 +364,22 @@ async def test_a_worker_whose_last_answers_are_found_when_it_is_gone_is_not_sent
     assert told_lost == ["it is gone"]
 
 
+async def test_a_caller_who_goes_away_as_the_train_ends_leaves_nothing_to_be_given_up(
+    inline: Executor, ledger: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mlhost.executors.calling.GRACE_SECONDS", 0.2)
+    worker, owner = await open_worker(inline, ledger), Owner()
+    calls = [call(1, "print"), call(2), call(3)]
+    worker.run(calls, owner)
+    time.sleep(0.1)  # the answer is there, and the loop has not been told
+    calls[2].reply.cancel()
+    worker.abandon(calls[2])
+    await owner.over.wait()
+    await asyncio.sleep(0.3)
+    assert not worker.lost
+    await worker.close(force=True)
+
+
 @pytest.mark.parametrize("seed", range(4))
 async def test_whatever_happens_on_the_way_each_call_is_run_once_and_answered_to_its_caller(
     placed: Executor, ledger: Path, seed: int, monkeypatch: pytest.MonkeyPatch
