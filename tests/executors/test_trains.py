@@ -38,10 +38,12 @@ elif does == 'spin':
     while time.monotonic() < end: pass
 elif does == 'die':
     os._exit(3)
+elif does == 'ignore':
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 answer = number if does != 'much' else 'x' * int(pause)
 """
 INIT = """
-import os, time
+import os, signal, time
 ledger = os.open({!r}, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
 """
 # What code may do with the memory it shares with the host, if it means harm.
@@ -376,6 +378,14 @@ async def test_a_caller_who_goes_away_as_the_train_ends_leaves_nothing_to_be_giv
     worker.abandon(calls[2])
     await owner.over.wait()
     await asyncio.sleep(0.3)
+    assert not worker.lost
+    await worker.close(force=True)
+
+
+async def test_a_call_that_sets_another_handler_does_so_for_no_other_call(executor: Executor, ledger: Path) -> None:
+    worker, owner = await open_worker(executor, ledger, 0.4), Owner()
+    calls = await owner.send(worker, ("ignore", 0), ("spin", 10))
+    assert isinstance(calls[1].reply.exception(), CodeFailed)
     assert not worker.lost
     await worker.close(force=True)
 
