@@ -49,7 +49,7 @@ class CallingWorker(ABC):
         self._stopped = 0  # the number of the call the host has interrupted
         self._stop_reason = ""  # and why: "after 5 seconds"
         self._closed_reason = ""  # set once it is being closed, also for the calls that wait for their turn
-        self._deadline = 0.0  # of the running call, by the loop's clock
+        self._deadline = 0.0  # of the running call, or of all of a train together, by the loop's clock
         self._next_look = 0.0  # at it, by the same
         self._watch: asyncio.TimerHandle | None = None  # left running from one call to the next: it seldom fires
         self._watch_at = 0.0  # when it fires
@@ -250,7 +250,7 @@ class CallingWorker(ABC):
         self._train = train
         self._at_rest.clear()
         now = asyncio.get_running_loop().time()
-        self._deadline = now + self.deadline_seconds
+        self._deadline = now + self.deadline_seconds * len(calls)
         look = self._first_look_seconds if self._is_alone else SLOW_SECONDS
         self._next_look = min(self._deadline, now + look)
         if self._watch is None or self._watch_at > self._next_look:
@@ -296,9 +296,9 @@ class CallingWorker(ABC):
                 self._watch_from(self._next_look)
 
     def _look_at_train(self, train: Train, now: float) -> None:
-        """Take back what has not begun when the same call runs as at the last look."""
+        """Take back what has not begun when the same call runs as at the last look, or all have had their time."""
         begun = self._begun()
-        if begun == self._seen and not self._is_recalled:
+        if (begun == self._seen or now >= self._deadline) and not self._is_recalled:
             self._is_recalled = True
             self._recall(train)
         if train is self._train and not self._is_alone:

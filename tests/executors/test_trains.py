@@ -59,6 +59,14 @@ shared.keep(frame)
 shared._words[board.KEPT] = board.BYTES
 os._exit(1)
 """
+RUN_AHEAD = f"""{BOARD}
+def run():
+    while True:
+        shared._words[board.BEGUN] += 1
+        time.sleep(0.0005)
+threading.Thread(target=run, daemon=True).start()
+while True: time.sleep(0.001)
+"""
 WEIGHTS = {"nothing": 40, "print": 3, "shout": 3, "raise": 3, "sleep": 3, "spin": 3, "die": 1, "much": 3}
 INPUTS = [("number", "integer"), ("does", "character"), ("pause", "numeric")]
 
@@ -387,6 +395,15 @@ async def test_a_call_that_sets_another_handler_does_so_for_no_other_call(execut
     calls = await owner.send(worker, ("ignore", 0), ("spin", 10))
     assert isinstance(calls[1].reply.exception(), CodeFailed)
     assert not worker.lost
+    await worker.close(force=True)
+
+
+async def test_a_worker_that_claims_to_begin_one_call_after_the_other_is_held_to_the_deadline(
+    executor: Executor, ledger: Path
+) -> None:
+    worker, owner = await open_worker(executor, ledger, 0.4, RUN_AHEAD), Owner()
+    calls = await asyncio.wait_for(owner.send(worker, NOTHING, NOTHING), 5)
+    assert isinstance(calls[0].reply.exception(), CodeFailed | WorkerLost)
     await worker.close(force=True)
 
 
