@@ -178,7 +178,8 @@ class ProcessWorker(CallingWorker):
                     self._channel.read(body)
             except NotAFrame:
                 self._on_disturbed()
-            if (train := self._train) is not None and self._board.left == train.number:
+            train = self._train
+            if train is not None and self._is_recalled and self._board.left == train.number:
                 self._give_back(train, train.number - 1)
 
     def _on_reply(self, number: int, error: MlhostError | None, result: Any) -> None:

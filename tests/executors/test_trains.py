@@ -67,6 +67,12 @@ def run():
 threading.Thread(target=run, daemon=True).start()
 while True: time.sleep(0.001)
 """
+SAY_LEFT = f"""{BOARD}
+shared._words[board.LEFT] = interrupt.main_gate().running
+os.write(3, wire.BELL)
+time.sleep(0.1)
+answer = number
+"""
 WEIGHTS = {"nothing": 40, "print": 3, "shout": 3, "raise": 3, "sleep": 3, "spin": 3, "die": 1, "much": 3}
 INPUTS = [("number", "integer"), ("does", "character"), ("pause", "numeric")]
 
@@ -404,6 +410,16 @@ async def test_a_worker_that_claims_to_begin_one_call_after_the_other_is_held_to
     worker, owner = await open_worker(executor, ledger, 0.4, RUN_AHEAD), Owner()
     calls = await asyncio.wait_for(owner.send(worker, NOTHING, NOTHING), 5)
     assert isinstance(calls[0].reply.exception(), CodeFailed | WorkerLost)
+    await worker.close(force=True)
+
+
+async def test_a_call_sent_alone_is_never_given_back_whatever_the_worker_claims(
+    executor: Executor, ledger: Path
+) -> None:
+    worker, owner = await open_worker(executor, ledger, code=SAY_LEFT), Owner()
+    [answered] = await owner.send(worker, NOTHING)
+    assert not owner.back
+    assert told(answered) == 1
     await worker.close(force=True)
 
 
