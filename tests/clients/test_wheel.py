@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
+from mlhost.http.assets import FILES, FOLDER
 from tests.clients.environments import environment, this_python
 from tests.documents import blocks
 from tests.parts import ROOT
@@ -124,3 +125,12 @@ def test_the_fixtures_work_in_a_project_of_somebody_else(installed: Path, home: 
     command = [str(installed / "python"), "-m", "pytest", "-q", "-n", "2", "-W", "error"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=home, cwd=tmp_path)
     assert "8 passed" in done.stdout, done.stdout + done.stderr
+
+
+def test_what_others_wrote_is_listed_with_its_licences(installed: Path) -> None:
+    command = [str(installed / "python"), "-m", "pip", "show", "--files", "mlhost"]
+    listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    folder = FOLDER.relative_to(ROOT)
+    assert {f"{folder / name}" for name in FILES} <= set(listed)
+    assert any(name.endswith("swagger-ui.LICENSE.txt") for name in listed)
+    assert "Apache-2.0" in listed  # its own

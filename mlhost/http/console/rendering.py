@@ -5,11 +5,10 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from aiohttp import web
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from mlhost import __version__
 from mlhost.batches.ledger import Batch
@@ -17,6 +16,9 @@ from mlhost.http.browser import CONSOLE
 from mlhost.http.guard import PERMISSIONS, may
 from mlhost.http.keys import WHO, WORD
 from mlhost.services import Service
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 TEMPLATES = Path(__file__).parent / "templates"
 # What the navigation leads to; whoever a page is shut to does not see it there.
@@ -72,6 +74,8 @@ def lead(request: web.Request, path: str) -> web.Response:
 
 @cache
 def _environment() -> Environment:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined  # 1.5 MB, for those who use the console
+
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
