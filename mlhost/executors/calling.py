@@ -115,9 +115,9 @@ class CallingWorker(ABC):
 
     def interrupt(self) -> bool:
         """Interrupt the running call, and give it up should it not have stopped within two seconds."""
-        if self._train is None:
+        if (train := self._train) is None:
             return False
-        self._stop("", max(self._train.number, self._begun()))
+        self._stop("", min(max(train.number, self._begun()), train.last))
         return True
 
     # --- the placement's part --------------------------------------------------------------------------------------

@@ -14,8 +14,10 @@ import pytest
 from mlhost.errors import CodeFailed, WorkerLost
 from mlhost.executors import Executor, Worker
 from mlhost.executors.board import BYTES
+from mlhost.executors.forking import ProcessSettings
 from mlhost.executors.inline import InlineExecutor
 from mlhost.executors.pool import Pool, PoolSettings
+from mlhost.executors.process import ProcessExecutor
 from mlhost.executors.trains import TRAIN_CALLS, Call, Train
 from mlhost.runtime import program
 from mlhost.runtime.program import ProgramSpec, prepare
@@ -66,6 +68,10 @@ def run():
         time.sleep(0.0005)
 threading.Thread(target=run, daemon=True).start()
 while True: time.sleep(0.001)
+"""
+WIPE = f"""{BOARD}
+shared._memory[:] = bytes(board.BYTES)
+while True: pass
 """
 SAY_LEFT = f"""{BOARD}
 shared._words[board.LEFT] = interrupt.main_gate().running
@@ -394,6 +400,20 @@ async def test_a_caller_who_goes_away_as_the_train_ends_leaves_nothing_to_be_giv
     await asyncio.sleep(0.3)
     assert not worker.lost
     await worker.close(force=True)
+
+
+async def test_a_worker_that_wipes_the_memory_may_use_no_more_processor_time_than_others(
+    tmp_path: Path, ledger: Path
+) -> None:
+    executor, owner = ProcessExecutor(tmp_path, ProcessSettings(cpu_seconds=0.3)), Owner()
+    worker = await open_worker(executor, ledger, code=WIPE)
+    try:
+        [stopped] = await asyncio.wait_for(owner.send(worker, NOTHING), 4)
+        assert isinstance(fault := stopped.reply.exception(), CodeFailed)
+        assert "0.3 seconds of processor time" in fault.message
+    finally:
+        await worker.close(force=True)
+        await executor.close()
 
 
 async def test_a_call_that_sets_another_handler_does_so_for_no_other_call(executor: Executor, ledger: Path) -> None:
