@@ -93,8 +93,10 @@ class Board:
         if end > BYTES:
             raise NotAFrame(f"answers up to {end}")
         while self._position < end:
-            (length,) = LENGTH.unpack_from(self._memory, self._position)
             start = self._position + LENGTH.size
+            if start > end:
+                raise NotAFrame("no room for a length")
+            (length,) = LENGTH.unpack_from(self._memory, self._position)
             if start + length > end:
                 raise NotAFrame(f"a length of {length} bytes")
             taken.append(self._memory[start : start + length])

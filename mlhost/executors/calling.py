@@ -49,7 +49,7 @@ class CallingWorker(ABC):
         self._stopped = 0  # the number of the call the host has interrupted
         self._stop_reason = ""  # and why: "after 5 seconds"
         self._closed_reason = ""  # set once it is being closed, also for the calls that wait for their turn
-        self._deadline = 0.0  # of the running call, by the loop's clock
+        self._deadline = 0.0  # of the running call, or of all of a train together, by the loop's clock
         self._next_look = 0.0  # at it, by the same
         self._watch: asyncio.TimerHandle | None = None  # left running from one call to the next: it seldom fires
         self._watch_at = 0.0  # when it fires
@@ -115,9 +115,9 @@ class CallingWorker(ABC):
 
     def interrupt(self) -> bool:
         """Interrupt the running call, and give it up should it not have stopped within two seconds."""
-        if self._train is None:
+        if (train := self._train) is None:
             return False
-        self._stop("", max(self._train.number, self._begun()))
+        self._stop("", min(max(train.number, self._begun()), train.last))
         return True
 
     # --- the placement's part --------------------------------------------------------------------------------------
@@ -220,9 +220,9 @@ class CallingWorker(ABC):
 
     def _lose(self, reason: str) -> None:
         """The worker is no more: tell the caller that waits, and whoever calls later."""
-        if not self.lost:
+        was_lost, self.lost = bool(self.lost), reason  # before anybody is told, who might send more
+        if not was_lost:
             self._collect()
-        self.lost = reason
         if self._watch is not None:
             self._watch.cancel()
         if self._inlet is not None:
@@ -250,7 +250,7 @@ class CallingWorker(ABC):
         self._train = train
         self._at_rest.clear()
         now = asyncio.get_running_loop().time()
-        self._deadline = now + self.deadline_seconds
+        self._deadline = now + self.deadline_seconds * len(calls)
         look = self._first_look_seconds if self._is_alone else SLOW_SECONDS
         self._next_look = min(self._deadline, now + look)
         if self._watch is None or self._watch_at > self._next_look:
@@ -296,9 +296,9 @@ class CallingWorker(ABC):
                 self._watch_from(self._next_look)
 
     def _look_at_train(self, train: Train, now: float) -> None:
-        """Take back what has not begun when the same call runs as at the last look."""
+        """Take back what has not begun when the same call runs as at the last look, or all have had their time."""
         begun = self._begun()
-        if begun == self._seen and not self._is_recalled:
+        if (begun == self._seen or now >= self._deadline) and not self._is_recalled:
             self._is_recalled = True
             self._recall(train)
         if train is self._train and not self._is_alone:
@@ -315,6 +315,8 @@ class CallingWorker(ABC):
         if train is not None and len(train.calls) > 1 and not self._is_recalled:
             self._is_recalled = True  # whatever becomes of this one, the others shall not wait for it
             self._recall(train)
+            if number != self._stopped:  # it was answered, or given back, in this very moment
+                return
         self._signal_stop(number)
         loop = asyncio.get_running_loop()
         # Once more half way: the first may have come before the worker had even read the call.

@@ -117,10 +117,13 @@ def _start_afresh(board: Board) -> None:
 def _serve(channel: socket.socket, board: Board, workspace: Workspace) -> None:
     spout = Spout(CONSOLE)
     for first, function, calls in wire.frames(channel):
-        if _signal.getsignal(signal.SIGINT) is not interrupt.on_signal:  # user code may have replaced it
-            signal.signal(signal.SIGINT, interrupt.on_signal)
         _run(channel, board, spout, workspace, first, function, calls)
         del calls  # nothing of them is kept while waiting for the next
+
+
+def _heed_interrupts() -> None:
+    if _signal.getsignal(signal.SIGINT) is not interrupt.on_signal:  # user code may have replaced it
+        signal.signal(signal.SIGINT, interrupt.on_signal)
 
 
 def _run(
@@ -144,6 +147,7 @@ def _run(
             is_owed = True  # the word that it will not
             break
         gate.running = number
+        _heed_interrupts()
         reply, has_failed = answer(workspace, number, function, arguments)
         if os.getpid() != me:  # user code forked and its child came back here: only the worker may answer
             os._exit(0)

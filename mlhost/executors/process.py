@@ -178,7 +178,8 @@ class ProcessWorker(CallingWorker):
                     self._channel.read(body)
             except NotAFrame:
                 self._on_disturbed()
-            if (train := self._train) is not None and self._board.left == train.number:
+            train = self._train
+            if train is not None and self._is_recalled and self._board.left == train.number:
                 self._give_back(train, train.number - 1)
 
     def _on_reply(self, number: int, error: MlhostError | None, result: Any) -> None:
@@ -186,13 +187,13 @@ class ProcessWorker(CallingWorker):
         self._on_answer(number, error, result, is_last=self._board.ended == number)
 
     def _look(self) -> float:
-        assert self._meter is not None
+        assert self._meter is not None and self._train is not None
         left = self._meter.left()
         if left <= 0:
             most = self._settings.cpu_seconds
             self._stop(
                 f"after {most:g} seconds of processor time, all that one call may use (limits.cpu_seconds)",
-                self._begun(),
+                self._train.number,  # it is alone, and what the worker says has begun may be anything
             )
             return math.inf
         return self._meter.wait_seconds(left)

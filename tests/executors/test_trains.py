@@ -14,8 +14,10 @@ import pytest
 from mlhost.errors import CodeFailed, WorkerLost
 from mlhost.executors import Executor, Worker
 from mlhost.executors.board import BYTES
+from mlhost.executors.forking import ProcessSettings
 from mlhost.executors.inline import InlineExecutor
 from mlhost.executors.pool import Pool, PoolSettings
+from mlhost.executors.process import ProcessExecutor
 from mlhost.executors.trains import TRAIN_CALLS, Call, Train
 from mlhost.runtime import program
 from mlhost.runtime.program import ProgramSpec, prepare
@@ -38,11 +40,44 @@ elif does == 'spin':
     while time.monotonic() < end: pass
 elif does == 'die':
     os._exit(3)
+elif does == 'ignore':
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 answer = number if does != 'much' else 'x' * int(pause)
 """
 INIT = """
-import os, time
+import os, signal, time
 ledger = os.open({!r}, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+"""
+# What code may do with the memory it shares with the host, if it means harm.
+BOARD = """
+import threading
+from mlhost.executors import board, wire
+from mlhost.runtime import interrupt
+shared = interrupt.main_gate().order.__self__
+"""
+CUT_OFF = f"""{BOARD}
+frame = wire.pack([wire.NO_CALL, None, bytes(board.BYTES - board.HEAD_BYTES - 14)])
+shared.keep(frame)
+shared._words[board.KEPT] = board.BYTES
+os._exit(1)
+"""
+RUN_AHEAD = f"""{BOARD}
+def run():
+    while True:
+        shared._words[board.BEGUN] += 1
+        time.sleep(0.0005)
+threading.Thread(target=run, daemon=True).start()
+while True: time.sleep(0.001)
+"""
+WIPE = f"""{BOARD}
+shared._memory[:] = bytes(board.BYTES)
+while True: pass
+"""
+SAY_LEFT = f"""{BOARD}
+shared._words[board.LEFT] = interrupt.main_gate().running
+os.write(3, wire.BELL)
+time.sleep(0.1)
+answer = number
 """
 WEIGHTS = {"nothing": 40, "print": 3, "shout": 3, "raise": 3, "sleep": 3, "spin": 3, "die": 1, "much": 3}
 INPUTS = [("number", "integer"), ("does", "character"), ("pause", "numeric")]
@@ -103,10 +138,10 @@ def ledger(tmp_path: Path) -> Path:
     return tmp_path / "ledger"
 
 
-async def open_worker(executor: Executor, ledger: Path, deadline_seconds: float = 5) -> Worker:
+async def open_worker(executor: Executor, ledger: Path, deadline_seconds: float = 5, code: str = CODE) -> Worker:
     worker = await executor.open(deadline_seconds=deadline_seconds)
     spec = ProgramSpec(
-        code=CODE, init_code=INIT.format(str(ledger)), inputs=INPUTS, outputs=[("answer", "vector")], files=[]
+        code=code, init_code=INIT.format(str(ledger)), inputs=INPUTS, outputs=[("answer", "vector")], files=[]
     )
     await worker.call(prepare, spec)
     return worker
@@ -325,6 +360,87 @@ async def test_answers_too_large_for_the_memory_that_is_shared_arrive_all_the_sa
     for _ in range(3):
         [large, *_] = await Owner().send(worker, *[("much", 3_000_000.0)] * 4)
         assert len(told(large)) == 3_000_000
+
+
+async def test_answers_that_are_cut_off_at_the_end_of_the_memory_are_a_death_like_any_other(
+    executor: Executor, ledger: Path
+) -> None:
+    worker, owner = await open_worker(executor, ledger, code=CUT_OFF), Owner()
+    [lost] = await asyncio.wait_for(owner.send(worker, NOTHING), 5)
+    assert isinstance(lost.reply.exception(), WorkerLost)
+    await worker.close(force=True)
+
+
+async def test_a_worker_whose_last_answers_are_found_when_it_is_gone_is_not_sent_another_train(process: Worker) -> None:
+    class Next(Owner):
+        def on_over(self, train: Train) -> None:
+            told_lost.append(process.lost)
+            super().on_over(train)
+
+    told_lost: list[str] = []
+    calls = [call(1), call(2)]
+    process.run(calls, Next())
+    time.sleep(0.1)  # the answers are there, and the loop has not been told
+    process._on_exit("it is gone")  # type: ignore[attr-defined]
+    assert [told(each) for each in calls] == [1, 2]
+    assert told_lost == ["it is gone"]
+
+
+async def test_a_caller_who_goes_away_as_the_train_ends_leaves_nothing_to_be_given_up(
+    inline: Executor, ledger: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mlhost.executors.calling.GRACE_SECONDS", 0.2)
+    worker, owner = await open_worker(inline, ledger), Owner()
+    calls = [call(1, "print"), call(2), call(3)]
+    worker.run(calls, owner)
+    time.sleep(0.1)  # the answer is there, and the loop has not been told
+    calls[2].reply.cancel()
+    worker.abandon(calls[2])
+    await owner.over.wait()
+    await asyncio.sleep(0.3)
+    assert not worker.lost
+    await worker.close(force=True)
+
+
+async def test_a_worker_that_wipes_the_memory_may_use_no_more_processor_time_than_others(
+    tmp_path: Path, ledger: Path
+) -> None:
+    executor, owner = ProcessExecutor(tmp_path, ProcessSettings(cpu_seconds=0.3)), Owner()
+    worker = await open_worker(executor, ledger, code=WIPE)
+    try:
+        [stopped] = await asyncio.wait_for(owner.send(worker, NOTHING), 4)
+        assert isinstance(fault := stopped.reply.exception(), CodeFailed)
+        assert "0.3 seconds of processor time" in fault.message
+    finally:
+        await worker.close(force=True)
+        await executor.close()
+
+
+async def test_a_call_that_sets_another_handler_does_so_for_no_other_call(executor: Executor, ledger: Path) -> None:
+    worker, owner = await open_worker(executor, ledger, 0.4), Owner()
+    calls = await owner.send(worker, ("ignore", 0), ("spin", 10))
+    assert isinstance(calls[1].reply.exception(), CodeFailed)
+    assert not worker.lost
+    await worker.close(force=True)
+
+
+async def test_a_worker_that_claims_to_begin_one_call_after_the_other_is_held_to_the_deadline(
+    executor: Executor, ledger: Path
+) -> None:
+    worker, owner = await open_worker(executor, ledger, 0.4, RUN_AHEAD), Owner()
+    calls = await asyncio.wait_for(owner.send(worker, NOTHING, NOTHING), 5)
+    assert isinstance(calls[0].reply.exception(), CodeFailed | WorkerLost)
+    await worker.close(force=True)
+
+
+async def test_a_call_sent_alone_is_never_given_back_whatever_the_worker_claims(
+    executor: Executor, ledger: Path
+) -> None:
+    worker, owner = await open_worker(executor, ledger, code=SAY_LEFT), Owner()
+    [answered] = await owner.send(worker, NOTHING)
+    assert not owner.back
+    assert told(answered) == 1
+    await worker.close(force=True)
 
 
 @pytest.mark.parametrize("seed", range(4))
