@@ -13,7 +13,7 @@ from mlhost.store import Store
 from mlhost.store.blobs import CHUNK_BYTES, PART_CHUNKS, Blobs
 from mlhost.store.folder import DataFolder
 
-INSERT = "insert into services values (null, ?, '1', 'ada', null, ?, '{}', 0, null)"
+INSERT = "insert into services values (null, ?, '1', 'ada', null, ?, '{}', 0, null, null)"
 
 
 async def pieces(content: bytes) -> AsyncIterator[bytes]:
