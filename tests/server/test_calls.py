@@ -42,6 +42,7 @@ def connected(server: Server, seconds: float, size: int) -> tuple[socket.socket,
     for _ in range(2):
         wire.sendall(request(0, 1))
         assert wire.recv(65536).startswith(b"HTTP/1.1 200")
+        time.sleep(0.1)  # aiohttp, which answered the first one, waits for nothing any more
     return wire, request(seconds, size)
 
 

@@ -319,7 +319,9 @@ async def test_sweep_deletes_what_neither_a_snapshot_nor_a_service_names(store: 
     async with store.write() as db:
         await db.execute("insert into snapshots values ('s', 'ada', 'n', ?, 9, '{}', 0)", (snapshot,))
         for name, *named in (("with", service, compiled), ("without", None, None)):
-            await db.execute("insert into services values (null, ?, '1', 'ada', null, ?, '{}', 0, ?, null)", (name, *named))
+            await db.execute(
+                "insert into services values (null, ?, '1', 'ada', null, ?, '{}', 0, ?, null)", (name, *named)
+            )
         assert await blobs.sweep(db) == 2
     assert [await whole(blobs, sha256) for sha256 in (snapshot, service, compiled)] == [bytes(9), b"\1" * 9, b"\2" * 9]
     for sha256 in rest:
