@@ -27,7 +27,7 @@ from mlhost.store.folder import DataFolder
 log = logging.getLogger(__name__)
 
 M_TRIM_THRESHOLD, M_ARENA_MAX = -1, -8  # glibc's malloc.h
-TRIM_BYTES = 1 << 16  # free at the end of the heap are returned
+TRIM_BYTES = 1 << 19  # free at the end of the heap are returned; were it fewer, every call would return and ask anew
 
 
 @click.command()
