@@ -32,12 +32,13 @@ def collected(folder: Path) -> list[str]:
 
 
 def everything(folder: Path, but: Path) -> set[str]:
+    """All files; a worker that is being kept ready may get its folder meanwhile."""
     found = set()
     for path, folders, files in os.walk(folder):
         if Path(path) == but:
             folders.clear()
             continue
-        found |= {str(Path(path, name)) for name in (*folders, *files) if not name.startswith("mlhost.sqlite")}
+        found |= {str(Path(path, name)) for name in files if not name.startswith("mlhost.sqlite")}
     return found
 
 
