@@ -39,7 +39,8 @@ def at_server(mlhost_server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def notebook(at_server: None) -> Iterator[Notebook]:
+def notebook(at_server: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Notebook]:
+    monkeypatch.delenv("VIRTUAL_ENV", raising=False)  # of whoever runs the tests; IPython warns if it is another one
     notebook = Notebook()
     yield notebook
     notebook.run("%mlhost close")
