@@ -26,7 +26,8 @@ def tell_difference(difference: Difference, old: str, new: str, *, as_json: bool
 
 def _tell_people(difference: Difference, old: str, new: str) -> None:
     if difference.is_none:
-        click.echo(f"{plain(old)} and {plain(new)} are the same.")
+        words = "do not differ in what could be compared" if difference.unknown else "are the same"
+        click.echo(f"{plain(old)} and {plain(new)} {words}.")
     for kind, changes in groupby(difference.changes, lambda each: each.kind):
         table((kind.upper(), "OLD", "NEW"), [(each.name, each.old or "-", each.new or "-") for each in changes], "")
         click.echo()

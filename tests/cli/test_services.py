@@ -102,6 +102,18 @@ def test_a_service_is_deleted_once_one_is_sure(mlhost: Mlhost) -> None:
     assert "no service" in mlhost("service", "delete", "graded", "1.0", "--yes", expect=1).stderr
 
 
+def test_versions_whose_workspaces_are_gone_are_not_called_the_same(mlhost: Mlhost, signed_in: Client) -> None:
+    for version, more in (("1", 0), ("2", 1)):
+
+        def added(x: float) -> float:
+            return x + more  # noqa: B023
+
+        signed_in.publish(added, "added", version)
+    told = mlhost("service", "diff", "added", "1", "2")
+    assert told.stdout == "added 1 and added 2 do not differ in what could be compared.\n"
+    assert "not compared" in told.stderr
+
+
 def test_versions_are_compared_as_a_unified_diff(mlhost: Mlhost, signed_in: Client) -> None:
     with signed_in.session() as session:
         for version, code, kind in (("1", "y = x", int), ("2", "y = x + 1", float)):
