@@ -13,6 +13,7 @@ from yarl import URL
 
 from tests.parts import PASSWORD
 
+HOSTILE = "<script>alert('x')</script>"  # to be shown as it is, and never run
 EMPTY = {"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr"}
 
 

@@ -12,25 +12,10 @@ from mlhost.http.console import batches
 from mlhost.http.console.records import array
 from mlhost.names import new_id
 from tests.parts import Api, names_and_types
-from tests.web import Browser, Page
+from tests.web import HOSTILE, Browser, Page
 
-HOSTILE = "<script>alert('x')</script>"
 SCRIPT = {"HX-Request": "true", "Sec-Fetch-Site": "same-origin"}
 INPUTS = (("n", "integer"), ("x", "numeric"), ("s", "character"), ("b", "logical"), ("v", "vector"))
-
-
-@pytest.fixture
-async def browser(url: str) -> AsyncIterator[Browser]:
-    async with Browser.open(url) as browser:
-        await browser.sign_in("carol")
-        yield browser
-
-
-@pytest.fixture
-async def ritas(url: str) -> AsyncIterator[Browser]:
-    async with Browser.open(url) as browser:
-        await browser.sign_in("rita")
-        yield browser
 
 
 @pytest.fixture

@@ -11,9 +11,8 @@ from mlhost.auth.principal import Role
 from mlhost.host import Host
 from mlhost.names import new_id
 from tests.parts import PASSWORD, Api
-from tests.web import Browser
+from tests.web import HOSTILE, Browser
 
-HOSTILE = "<script>alert('x')</script>"
 SCRIPT = {"HX-Request": "true"}
 
 
@@ -21,13 +20,6 @@ SCRIPT = {"HX-Request": "true"}
 async def owners(url: str) -> AsyncIterator[Browser]:
     async with Browser.open(url) as browser:
         await browser.sign_in("admin")
-        yield browser
-
-
-@pytest.fixture
-async def browser(url: str) -> AsyncIterator[Browser]:
-    async with Browser.open(url) as browser:
-        await browser.sign_in("carol")
         yield browser
 
 

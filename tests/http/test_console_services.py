@@ -29,26 +29,11 @@ from mlhost.http.console.recipes import recipes
 from mlhost.names import new_id
 from mlhost.params.types import TYPES
 from tests.parts import Api, names_and_types
-from tests.web import Browser, Page
+from tests.web import HOSTILE, Browser, Page
 
-HOSTILE = "<script>alert('x')</script>"
 NONE = "\N{EN DASH}"  # in a table, where there is nothing
 ALL = {kind: f"a{at}" for at, kind in enumerate(TYPES)}  # an input of each type
 PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="  # 1 x 1, PNG
-
-
-@pytest.fixture
-async def browser(url: str) -> AsyncIterator[Browser]:
-    async with Browser.open(url) as browser:
-        await browser.sign_in("carol")
-        yield browser
-
-
-@pytest.fixture
-async def ritas(url: str) -> AsyncIterator[Browser]:
-    async with Browser.open(url) as browser:
-        await browser.sign_in("rita")
-        yield browser
 
 
 @pytest.fixture

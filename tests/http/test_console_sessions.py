@@ -11,26 +11,16 @@ from mlhost.errors import Gone, Invalid
 from mlhost.http.console.publishing import parameters
 from mlhost.names import new_id
 from tests.parts import PASSWORD, Api, host_of_its_own, until
-from tests.web import Browser, Page
+from tests.web import HOSTILE, Browser, Page
 
-HOSTILE = "<script>alert('x')</script>"
 SCRIPT = {"HX-Request": "true", "Sec-Fetch-Site": "same-origin"}
 
 
 @pytest.fixture
-async def browser(url: str, carol: Api) -> AsyncIterator[Browser]:
-    async with Browser.open(url) as browser:
-        await browser.sign_in("carol")
-        yield browser
+async def browser(browser: Browser, carol: Api) -> AsyncIterator[Browser]:
+    yield browser
     for session in await carol("GET", "/sessions"):
         await carol("DELETE", f"/sessions/{session['id']}/force")
-
-
-@pytest.fixture
-async def ritas(url: str) -> AsyncIterator[Browser]:
-    async with Browser.open(url) as browser:
-        await browser.sign_in("rita")
-        yield browser
 
 
 async def opened(browser: Browser, **fields: str) -> str:

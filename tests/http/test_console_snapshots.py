@@ -7,16 +7,12 @@ from collections.abc import AsyncIterator
 import pytest
 
 from tests.parts import Api
-from tests.web import Browser
-
-HOSTILE = "<script>alert('x')</script>"
+from tests.web import HOSTILE, Browser
 
 
 @pytest.fixture
-async def browser(url: str, carol: Api) -> AsyncIterator[Browser]:
-    async with Browser.open(url) as browser:
-        await browser.sign_in("carol")
-        yield browser
+async def browser(browser: Browser, carol: Api) -> AsyncIterator[Browser]:
+    yield browser
     for session in await carol("GET", "/sessions"):
         await carol("DELETE", f"/sessions/{session['id']}/force")
     for each in await carol("GET", "/snapshots"):
