@@ -19,7 +19,7 @@ from typing import IO
 
 from mlhost.backups.archive import DATABASE, Manifest, read
 from mlhost.errors import Conflict, Invalid, Unavailable
-from mlhost.store.folder import hold
+from mlhost.store.folder import hold, sync
 from mlhost.store.migrate import newest
 
 AT_FDCWD, RENAME_EXCHANGE = -100, 2  # of renameat2(2)
@@ -81,7 +81,7 @@ def _unpacked(file: Path, folder: Path) -> Manifest:
     with file.open("rb") as archive:
         manifest = read(archive, put)
     _check_database(folder / DATABASE, manifest.schema)
-    _sync(folder)
+    sync(folder)
     return manifest
 
 
@@ -112,7 +112,7 @@ def _put(fresh: Path, target: Path, *, is_there: bool) -> Path | None:
     else:  # a system that cannot: for a moment there is no folder, but nothing is lost
         target.rename(aside)
         fresh.rename(target)
-    _sync(target.parent)
+    sync(target.parent)
     return aside if is_there else None
 
 
@@ -128,14 +128,6 @@ def _exchanged(one: Path, other: Path) -> bool:
     if number in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP):
         return False
     raise OSError(number, os.strerror(number), str(other))
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 @contextmanager

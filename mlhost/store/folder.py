@@ -139,11 +139,16 @@ def _create_key(path: Path) -> None:
         file.flush()
         os.fsync(file.fileno())
     fresh.rename(path)
-    parent = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    sync(path.parent)
+
+
+def sync(folder: Path) -> None:
+    """Wait until the disk has what was made, renamed or removed in a folder."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        os.fsync(parent)
+        os.fsync(descriptor)
     finally:
-        os.close(parent)
+        os.close(descriptor)
 
 
 def _read_key(path: Path) -> bytes:
