@@ -82,6 +82,7 @@ def _confine(folder: Path, most: dict[str, int], mark: int) -> None:
     for setting, which in RESOURCES.items():
         if most[setting]:
             limits.given[setting] = _limit(which, most[setting])
+    kernel.give_way()  # the server sends many calls while it has the processor, or one if it is interrupted for it
     kernel.give_up(kernel.CAP_SYS_RESOURCE)  # with which root could raise its limits again
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text(OOM_SCORE)

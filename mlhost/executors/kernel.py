@@ -37,6 +37,13 @@ def never_starve() -> None:
             os.sched_setscheduler(0, os.SCHED_RR | os.SCHED_RESET_ON_FORK, os.sched_param(1))
 
 
+def give_way() -> None:
+    """Never take the processor from another process in the moment of waking up; children neither (sched(7))."""
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError):
+            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+
+
 def give_up(capability: int) -> None:
     """Root, too, is without it from now on, and no program that is started brings it, or any other, back."""
     _prctl(PR_SET_NO_NEW_PRIVS, 1)

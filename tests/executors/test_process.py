@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -253,6 +254,14 @@ async def test_workers_see_only_the_allowed_environment(cell: Cell, monkeypatch:
     outcome = await cell.run("import os\nseen = sorted(os.environ)", "seen")
     assert b"MLHOST" not in outcome["outputs"][0]["value"]
     assert b"MPLBACKEND" in outcome["outputs"][0]["value"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the scheduler is asked as Linux has it")
+async def test_a_worker_leaves_the_processor_to_the_server_when_it_is_sent_a_call(cell: Cell) -> None:
+    code = "import os, subprocess, sys\nask = 'import os; print(os.sched_getscheduler(0) == os.SCHED_BATCH)'\n"
+    code += "exec(ask)\nprint(subprocess.check_output([sys.executable, '-c', ask], text=True), end='')"
+    await cell.run(code)
+    assert cell.worker.console.text == "True\nTrue\n"
 
 
 # --- modules
