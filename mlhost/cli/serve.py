@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import logging
 import os
 import signal
@@ -15,6 +14,7 @@ from pathlib import Path
 import click
 
 from mlhost import __version__, demo, logs
+from mlhost.cli import memory
 from mlhost.cli.options import config_option, data_option, data_path, run
 from mlhost.config import Loaded, load
 from mlhost.errors import Conflict, Invalid, MlhostError
@@ -25,9 +25,6 @@ from mlhost.remote import errors_in_words
 from mlhost.store.folder import DataFolder
 
 log = logging.getLogger(__name__)
-
-M_TRIM_THRESHOLD, M_ARENA_MAX = -1, -8  # glibc's malloc.h
-TRIM_BYTES = 1 << 19  # free at the end of the heap are returned; were it fewer, every call would return and ask anew
 
 
 @click.command()
@@ -74,7 +71,7 @@ def serve(
         logs.configure(loaded.config.logs.level, loaded.config.logs.format, sys.stderr)
         if os.geteuid() == 0:
             log.warning("Running as root, and so does the code that users run: start the server as a user of its own.")
-        _give_back_memory()
+        memory.give_back()
         password = _given_password(admin_password_file)
         with DataFolder.ephemeral() if ephemeral else DataFolder.open(data_path(loaded)) as folder:
             run(_serve(loaded, folder, password, with_demo=with_demo))
@@ -99,17 +96,10 @@ async def _serve(loaded: Loaded, folder: DataFolder, password: str | None, *, wi
         click.echo(_announcement(host, url, admin))
         if with_demo:
             click.echo(await demo.run(host, url))
+        memory.keep_out_of_collections()
         click.echo("Ready. Ctrl-C stops the server.")
         await stop.wait()
         _say("Stopping: running requests may finish. Once more to stop at once.")
-
-
-def _give_back_memory() -> None:
-    """Have glibc return what is freed, and threads share one heap: some megabytes less stay after a large request."""
-    with suppress(OSError, AttributeError):  # another C library: it has no such knobs
-        mallopt = ctypes.CDLL(None).mallopt
-        mallopt(M_ARENA_MAX, 1)
-        mallopt(M_TRIM_THRESHOLD, TRIM_BYTES)
 
 
 def _end_of_process() -> None:
