@@ -32,6 +32,7 @@ from mlhost.executors import Executor, interpreter
 from mlhost.executors.canary import Canary
 from mlhost.executors.forking import ProcessSettings
 from mlhost.executors.inline import InlineExecutor
+from mlhost.executors.meter import resident_bytes
 from mlhost.executors.placements import INLINE, INTERPRETER, PROCESS, Placements
 from mlhost.executors.pool import PoolSettings
 from mlhost.executors.process import ProcessExecutor
@@ -40,7 +41,6 @@ from mlhost.executors.reserve import Reserve
 from mlhost.metrics import Gauges, Metrics
 from mlhost.places import ADMIN, PASSWORD_FILE
 from mlhost.pools import Pools
-from mlhost.runtime.workspace import process_bytes
 from mlhost.services import ServiceLimits, Services
 from mlhost.sessions import SessionLimits, Sessions
 from mlhost.snapshots import Snapshots
@@ -129,7 +129,7 @@ async def open_host(config: Config, folder: DataFolder, passwords: Passwords | N
         batches = Batches(Ledger(store, blobs), services, _batch_limits(config))
         stack.push_async_callback(batches.close)
         await batches.resume()
-        metrics.watch(Gauges(sessions.count, reserve.count, batches.count, process_bytes))
+        metrics.watch(Gauges(sessions.count, reserve.count, batches.count, resident_bytes))
         yield Host(
             config,
             folder,

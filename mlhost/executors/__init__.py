@@ -49,6 +49,9 @@ class Worker(Protocol):
     def aboard(self) -> int:
         """How many calls it has that are not answered yet."""
 
+    def resident_bytes(self) -> int:
+        """Memory of its process that is in use now; 0 if it has none of its own, or the system does not tell."""
+
     async def call(
         self,
         function: Callable[Concatenate[Workspace, Given], Result],

@@ -22,7 +22,6 @@ from typing import Any
 from mlhost.errors import Busy, MlhostError, Unavailable
 from mlhost.executors import Worker
 from mlhost.executors.trains import TRAIN_CALLS, Call, Train
-from mlhost.runtime.workspace import resident_bytes
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +30,7 @@ PATIENCE_SECONDS = 1.0  # before another try, when a worker to be kept warm did 
 LONGEST_PATIENCE_SECONDS = 60.0
 # Why a worker was replaced: it died, or pool.max_calls and pool.max_growth_bytes had it go.
 LOST, CALLS, GROWTH = "lost", "max_calls", "max_growth"
-CALLS_BETWEEN_WEIGHINGS = 100  # asking a worker for its size costs about as much as an empty call
+CALLS_BETWEEN_WEIGHINGS = 100
 QUICK_SECONDS = 0.002  # a call of a service takes on average, whose calls ride together
 PROVEN_CALLS = 32  # that were quick one after the other, printed nothing and did not fail
 
@@ -299,9 +298,8 @@ class Pool:
     def _take_back(self, member: _Member) -> None:
         if 0 < self._settings.max_calls <= member.calls:
             self._replace(member, CALLS)
-        elif self._settings.max_growth_bytes and member.calls >= member.next_weighing:
-            member.next_weighing = member.calls + CALLS_BETWEEN_WEIGHINGS
-            self._spawn(self._weigh(member))
+        elif self._settings.max_growth_bytes and member.calls >= member.next_weighing and self._has_grown(member):
+            self._replace(member, GROWTH)
         else:
             self._give(member)
 
@@ -486,18 +484,15 @@ class Pool:
         self._added(-1)
         return self._spawn(member.worker.close())
 
-    async def _weigh(self, member: _Member) -> None:
-        """Replace a worker that has grown beyond what it may; else it goes back to work."""
-        try:
-            weight = await member.worker.call(resident_bytes)
-        except MlhostError:  # it died meanwhile, which `_give` sees
-            weight = 0
+    def _has_grown(self, member: _Member) -> bool:
+        """Whether a worker has grown beyond what it may since it was first weighed."""
+        member.next_weighing = member.calls + CALLS_BETWEEN_WEIGHINGS
+        weight = member.worker.resident_bytes()
         member.ready_bytes = member.ready_bytes or weight
-        if weight - member.ready_bytes > self._settings.max_growth_bytes:
-            log.info("a worker grew by %.0f MiB and is replaced", (weight - member.ready_bytes) / 2**20)
-            self._replace(member, GROWTH)
-        else:
-            self._give(member)
+        if weight - member.ready_bytes <= self._settings.max_growth_bytes:
+            return False
+        log.info("a worker grew by %.0f MiB and is replaced", (weight - member.ready_bytes) / 2**20)
+        return True
 
     def _retire_later(self) -> None:
         if self._retiring is None and self._count > self._settings.least:

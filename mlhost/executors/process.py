@@ -123,6 +123,10 @@ class ProcessWorker(CallingWorker):
         self._meter = Meter(self._settings.cpu_seconds, forked, mark)
         self._first_look_seconds = self._meter.first_look_seconds
 
+    def resident_bytes(self) -> int:
+        """See `Worker`."""
+        return self._meter.resident_bytes() if self._meter is not None else 0
+
     async def close(self, *, force: bool = False) -> None:
         """End the process, wait for its end and remove its folder."""
         if self._template is None:

@@ -159,6 +159,10 @@ class ThreadWorker(CallingWorker):
         """See `Worker`."""
         return self._is_left_behind and not self._ended.is_set()
 
+    def resident_bytes(self) -> int:
+        """See `Worker`; it lives in the server's memory."""
+        return 0
+
     async def start(self, make: MakeThread) -> None:
         """Start the thread and wait until the workspace is its own."""
         self._inlet = Inlet(self.console)

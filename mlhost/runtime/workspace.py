@@ -46,22 +46,6 @@ def ping(workspace: Workspace) -> str:
     return "pong"
 
 
-def resident_bytes(workspace: Workspace) -> int:
-    """Memory of this process that is in use now, in bytes; 0 if it is not the workspace's own, or the system does not
-    tell (Linux does).
-    """
-    return process_bytes() if workspace.is_alone else 0
-
-
-def process_bytes() -> int:
-    """Memory of this process that is in use now, in bytes; 0 if the system does not tell."""
-    try:
-        pages = Path("/proc/self/statm").read_text().split()[1]
-    except OSError:
-        return 0
-    return int(pages) * os.sysconf("SC_PAGE_SIZE")
-
-
 def list_objects(workspace: Workspace) -> list[str]:
     """Names of the user's objects, sorted: no modules, nothing that starts with an underscore."""
     return sorted(name for name, value in workspace.objects.items() if is_users(name, value))

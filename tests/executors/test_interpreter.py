@@ -15,7 +15,7 @@ from mlhost.executors.interpreter import InterpreterExecutor
 from mlhost.executors.refusals import Refusals
 from mlhost.executors.threads import ThreadWorker
 from mlhost.runtime import imports
-from mlhost.runtime.workspace import list_objects, ping, resident_bytes, write_file
+from mlhost.runtime.workspace import list_objects, ping, write_file
 from tests.parts import Cell, open_cell, until
 
 pytestmark = pytest.mark.untraced
@@ -104,7 +104,7 @@ async def test_modules_put_into_the_working_directory_are_the_workspaces_own(exe
 
 @supported
 async def test_the_servers_memory_is_not_taken_for_the_workers(worker: ThreadWorker) -> None:
-    assert await worker.call(resident_bytes) == 0
+    assert worker.resident_bytes() == 0
 
 
 # --- code that does not stop

@@ -20,7 +20,7 @@ class FakeWorker:
     def __init__(self) -> None:
         self.lost = ""
         self.closed = False
-        self.resident_bytes = 0
+        self.bytes = 0
         self.train: Train | None = None
 
     @property
@@ -47,8 +47,8 @@ class FakeWorker:
         owner.on_over(train)
         return calls
 
-    async def call(self, function: object) -> int:
-        return self.resident_bytes
+    def resident_bytes(self) -> int:
+        return self.bytes
 
     async def close(self, *, force: bool = False) -> None:
         self.closed = True
@@ -296,7 +296,7 @@ async def test_a_worker_that_grew_too_much_is_replaced(make_pool: Callable[..., 
     pool = make_pool(size=1, max_growth_bytes=1000)
     for calls in range(2 * CALLS_BETWEEN_WEIGHINGS + 2):
         async with pool.lease():
-            maker.made[0].resident_bytes = 5000 if calls <= CALLS_BETWEEN_WEIGHINGS else 6500
+            maker.made[0].bytes = 5000 if calls <= CALLS_BETWEEN_WEIGHINGS else 6500
     assert [worker.closed for worker in maker.made] == [True, False]
 
 

@@ -36,6 +36,15 @@ async def test_each_worker_has_its_own_random_numbers(executor: ProcessExecutor)
     assert len(drawn) == 3
 
 
+@pytest.mark.skipif(not families.IS_TOLD, reason="the system does not tell")
+async def test_a_worker_weighs_what_its_process_has_in_memory(cell: Cell) -> None:
+    before = cell.worker.resident_bytes()
+    await cell.run("held = bytearray(50 << 20)")
+    assert 50 << 20 <= cell.worker.resident_bytes() - before < 60 << 20
+    await cell.worker.close()
+    assert cell.worker.resident_bytes() == 0
+
+
 # --- the console
 
 
