@@ -9,7 +9,6 @@ touches no other thread. Reading, bounding and showing is the host's part (`mlho
 
 from __future__ import annotations
 
-import contextlib
 import copyreg
 import importlib
 import io
@@ -19,8 +18,9 @@ import threading
 from types import ModuleType
 from typing import Any
 
-INPUT, OUTPUTS = "stdin", ("stdout", "stderr")
-_descriptors = {"stdout": 1, "stderr": 2}
+INPUT, OUT, ERR = "stdin", "stdout", "stderr"
+OUTPUTS = (OUT, ERR)
+_descriptors = {OUT: 1, ERR: 2}
 
 
 def install(console: int | None = None) -> None:
@@ -31,30 +31,37 @@ def install(console: int | None = None) -> None:
         setattr(sys, name, _stream(_descriptors[name]))
 
 
-def outputs() -> list[Any]:
+def outputs() -> tuple[Any, Any]:
     """`sys.stdout` and `sys.stderr` as they are now.
 
     Not by `sys.stdout`: CPython 3.14, once that has run often, looks past the class of `sys`, where a thread's own are.
     """
-    return [getattr(sys, name) for name in OUTPUTS]
+    return getattr(sys, OUT), getattr(sys, ERR)
 
 
-def put_back(streams: list[Any]) -> None:
-    """Have them be what `outputs` gave."""
-    for name, stream in zip(OUTPUTS, streams, strict=True):
-        setattr(sys, name, stream)
+def put_back(streams: tuple[Any, Any]) -> None:
+    """Have them be what `outputs` gave, with nothing left in their buffers."""
+    out, err = streams
+    if getattr(sys, OUT, None) is not out:
+        setattr(sys, OUT, out)
+    if getattr(sys, ERR, None) is not err:
+        setattr(sys, ERR, err)
+    try:
+        out.flush()
+        err.flush()
+    except Exception:
+        flush()
 
 
 def flush() -> None:
-    """Write out what Python still buffers; a stream that user code closed is opened again."""
+    """Write out what Python still buffers; a stream that user code closed or deleted is opened again."""
     for name in OUTPUTS:
-        stream = getattr(sys, name, None)
-        if getattr(stream, "closed", False) or not hasattr(sys, name):
-            own = _here.own
-            setattr(sys, name, _stream(_descriptors[name]) if own is None else own.open())
-            continue
-        with contextlib.suppress(Exception):  # it may be any object that user code put there
+        try:
             getattr(sys, name).flush()
+        except Exception:  # it may be any object that user code put there
+            if not hasattr(sys, name) or getattr(getattr(sys, name), "closed", False):
+                own = _here.own
+                setattr(sys, name, _stream(_descriptors[name]) if own is None else own.open())
 
 
 def _stream(descriptor: int) -> io.TextIOWrapper:

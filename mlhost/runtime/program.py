@@ -153,7 +153,6 @@ class Program:
             objects.clear()
             objects.update(self._pristine)
             capture.put_back(streams)  # what a call put in their place would take the output of all later ones
-            capture.flush()
         files, changed = self._files.collect()
         return _result(error, outputs, files, changed)
 
@@ -205,8 +204,10 @@ class _PristineFiles:
     def collect(self) -> tuple[dict[str, bytes | None], list[str]]:
         """The declared files as they are now (None if missing), and what was made or changed; all is then put back."""
         changed: list[str] = []
+        files: dict[str, bytes | None] = {}
         try:
-            files: dict[str, bytes | None] = {name: self._read(name) for name in self._outputs} if self._outputs else {}
+            for name in self._outputs:
+                files[name] = self._read(name)
         finally:
             if self._touched():
                 changed = self._put_back()
