@@ -13,12 +13,14 @@ import math
 import platform
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, Concatenate
 
 from mlhost.errors import CodeFailed, MlhostError, WorkerLost
 from mlhost.executors import Given, Result
 from mlhost.executors.console import Console, Inlet
 from mlhost.executors.trains import Call, Owner, Train
+from mlhost.runtime.parcels import Kept
 from mlhost.runtime.workspace import Workspace
 
 GRACE_SECONDS = 1.8  # between asking a call or a worker to stop and giving it up: it is gone within two seconds
@@ -31,7 +33,8 @@ class CallingWorker(ABC):
     carries = 1  # calls that may travel in one train
     _first_look_seconds = math.inf  # between the start of a call and the first `_look`
 
-    def __init__(self, deadline_seconds: float, output_bytes: int) -> None:
+    def __init__(self, folder: Path, deadline_seconds: float, output_bytes: int) -> None:
+        self.folder = folder
         self.console = Console(output_bytes)
         self.lost = ""
         self.deadline_seconds = deadline_seconds
@@ -163,6 +166,9 @@ class CallingWorker(ABC):
             train.is_whole = False
             self._forget_stop()
         train.note(error)
+        if type(result) is Kept and train.owner is not None:
+            self._hold(train, call, told, result)
+            return
         if train.owner is not None and (is_last or not self.console.is_empty):
             self._take_console(train, call)
         call.answer(told, result)
@@ -170,6 +176,14 @@ class CallingWorker(ABC):
             self._give_back(train, number)
         elif not train.calls:
             self._end_train(train)
+
+    def _hold(self, train: Train, call: Call, error: BaseException | None, kept: Kept) -> None:
+        """The owner fetches what was kept and tells the caller then; the worker has not gone on, and has no train."""
+        self._take_console(train, call)
+        train.kept = call, kept
+        if error is not None:
+            call.answer(error, None)
+        self._give_back(train, train.number - 1)
 
     def _take_console(self, train: Train, call: Call) -> None:
         if self._inlet is not None:

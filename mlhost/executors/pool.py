@@ -20,8 +20,9 @@ from time import monotonic, perf_counter
 from typing import Any
 
 from mlhost.errors import Busy, MlhostError, Unavailable
-from mlhost.executors import Worker
+from mlhost.executors import Worker, parcels
 from mlhost.executors.trains import TRAIN_CALLS, Call, Train
+from mlhost.runtime.parcels import Kept
 
 log = logging.getLogger(__name__)
 
@@ -394,10 +395,25 @@ class Pool:
         is_quick = train.is_whole and seconds < QUICK_SECONDS * count
         self._quick_calls = self._quick_calls + count if is_quick else 0
         member.calls += count
-        if train.is_spoiled:
+        if train.kept is not None:
+            self._spawn(self._fetch(member, *train.kept))
+        elif train.is_spoiled:
             self._replace(member, LOST)
         else:
             self._take_back(member)
+
+    async def _fetch(self, member: _Member, call: Call, kept: Kept) -> None:
+        """Have the answer before the worker gets another call, or have it dropped if nobody waits for it any more."""
+        begins = perf_counter()
+        try:
+            if call.done():
+                await parcels.forget(member.worker.call, kept.parcel)
+            else:
+                call.answer(None, await parcels.fetch(member.worker, kept))
+        except Exception as fault:  # the worker died, say, or the disk is full
+            call.answer(fault, None)
+        self.times.run_seconds += perf_counter() - begins
+        self._take_back(member)
 
     def _put_back(self, calls: list[Call]) -> None:
         """Calls that were sent and have not begun are the next ones."""

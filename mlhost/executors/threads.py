@@ -146,8 +146,7 @@ class ThreadWorker(CallingWorker):
     def __init__(
         self, folder: Path, deadline_seconds: float, output_bytes: int, on_closed: Callable[[ThreadWorker], None]
     ) -> None:
-        super().__init__(deadline_seconds, output_bytes)
-        self._folder = folder
+        super().__init__(folder, deadline_seconds, output_bytes)
         self._on_closed = on_closed
         self._thread: WorkspaceThread | None = None
         self._is_left_behind = False
@@ -169,7 +168,7 @@ class ThreadWorker(CallingWorker):
         listener = Listener(self._on_ready, self._on_answer, self._on_end)
         thread: WorkspaceThread | None = None
         try:
-            thread = make(self._folder, self._inlet.writer, listener)
+            thread = make(self.folder, self._inlet.writer, listener)
             await thread.connect()
             thread.start()
         except BaseException as fault:
@@ -193,7 +192,7 @@ class ThreadWorker(CallingWorker):
         self._lose(self.lost or self._closed_reason)
         if self._thread is not None and not self._is_left_behind:
             await self._end(self._thread)
-        await asyncio.to_thread(shutil.rmtree, self._folder, ignore_errors=True)
+        await asyncio.to_thread(shutil.rmtree, self.folder, ignore_errors=True)
         self._on_closed(self)
 
     async def _end(self, thread: WorkspaceThread) -> None:
@@ -240,7 +239,7 @@ class ThreadWorker(CallingWorker):
 
     def _leave_behind(self, reason: str) -> None:
         self._is_left_behind = True
-        log.warning("code that does not stop is left running in the server, in %s: %s", self._folder, reason)
+        log.warning("code that does not stop is left running in the server, in %s: %s", self.folder, reason)
         self._lose(f"{reason}, and its code still runs in the server")
 
     # --- what the thread tells -------------------------------------------------------------------------------------

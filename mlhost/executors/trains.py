@@ -9,6 +9,7 @@ from time import perf_counter
 from typing import Any, Protocol
 
 from mlhost.errors import CodeFailed, Invalid, MlhostError, WorkerLost
+from mlhost.runtime.parcels import Kept, Parcel
 
 TRAIN_CALLS = 16  # in one train at the most
 RIDING_BYTES = 4096  # what a call may be passed that travels with others
@@ -39,17 +40,23 @@ class Call:
 
     def forget(self) -> None:
         """The caller went away: it is no mistake that nobody looks at what came in this very moment."""
-        if self.reply.done() and not self.reply.cancelled():
-            self.reply.exception()
+        if self.reply.done() and not self.reply.cancelled() and self.reply.exception() is None:
+            _let_go(self.reply.result())
 
     def answer(self, error: BaseException | None, result: Any) -> None:
         """Tell the caller, if it is still there."""
         if self.reply.done():
-            return
-        if error is None:
+            _let_go(result)
+        elif error is None:
             self.reply.set_result(result)
         else:
             self.reply.set_exception(error)
+
+
+def _let_go(result: Any) -> None:
+    """Nobody looks at it any more."""
+    if isinstance(result, Parcel):
+        result.close()
 
 
 class Owner(Protocol):
@@ -59,13 +66,13 @@ class Owner(Protocol):
         """These had not begun and are the owner's again."""
 
     def on_over(self, train: Train) -> None:
-        """All others are answered, and the worker is free."""
+        """All others are answered, but for one whose answer is `kept`, and the worker is free."""
 
 
 class Train:
     """Calls of one function that a worker has and has not answered yet, in order."""
 
-    __slots__ = ("calls", "count", "first", "function", "is_spoiled", "is_whole", "number", "owner")
+    __slots__ = ("calls", "count", "first", "function", "is_spoiled", "is_whole", "kept", "number", "owner")
 
     def __init__(self, first: int, calls: Sequence[Call], owner: Owner | None) -> None:
         self.first = self.number = first  # of the first call, and of the first that is not answered
@@ -75,6 +82,7 @@ class Train:
         self.count = 0  # of calls that were answered
         self.is_whole = True  # none was given back, stopped or printed
         self.is_spoiled = False  # the worker is not to be used again
+        self.kept: tuple[Call, Kept] | None = None  # whose answer is to be fetched before the worker has another call
 
     @property
     def last(self) -> int:

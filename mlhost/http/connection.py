@@ -156,7 +156,7 @@ class Connection(web.RequestHandler):
         self._request_in_progress = True  # `shutdown` waits for its end
         is_kept = False
         try:
-            response, is_kept = await self._calls.answer(ready, who, inputs)
+            response, is_kept = await self._calls.answer(ready, who, inputs, self._send)
             if self.transport is not None:  # else the client went away
                 self.transport.write(response)
                 with suppress(ConnectionError):
@@ -171,6 +171,13 @@ class Connection(web.RequestHandler):
         self._next_keepalive_close_time = self._loop.time() + self.keepalive_timeout
         if self._held:
             self._release()
+
+    async def _send(self, data: bytes) -> None:
+        """A piece of a large answer."""
+        if self.transport is None:
+            raise ConnectionResetError("The client went away.")
+        self.transport.write(data)
+        await self._drain_helper()
 
     def _begin(self, data: bytes) -> None:
         """Wait a moment for the body, from its first piece on; for a slower one aiohttp waits, and ends that wait."""

@@ -7,6 +7,8 @@ requests (`consume`), which also tells what is wrong with it.
 from __future__ import annotations
 
 import asyncio
+import logging
+from collections.abc import Awaitable, Callable
 from time import perf_counter
 from uuid import uuid4
 
@@ -16,17 +18,23 @@ from aiohttp.http import SERVER_SOFTWARE
 
 from mlhost.auth.principal import Principal
 from mlhost.errors import Busy, NotFound, Unavailable
+from mlhost.executors import parcels
 from mlhost.http import errors, guard
-from mlhost.http.exchange import json_bytes, whole
+from mlhost.http.exchange import json_pieces, whole
 from mlhost.http.heads import Head
 from mlhost.http.keys import HOST, TRAFFIC
 from mlhost.http.origins import ORIGINS
 from mlhost.http.routes import Routes
 from mlhost.http.trail import SCORING
 from mlhost.openapi.operations import Bytes, Operation
+from mlhost.runtime.parcels import SMALL_BYTES, Parcel
 from mlhost.scoring import Ready, score
 
+log = logging.getLogger(__name__)
+
 routes = Routes("Service Consumption APIs")
+
+Send = Callable[[bytes], Awaitable[None]]  # to the client; ConnectionError if it went away
 
 ANSWERED = (*SCORING, 200)
 ANSWER = "HTTP/1.1 %d %s\r\n%sContent-Length: %d\r\nDate: %s\r\n\r\n"
@@ -39,13 +47,14 @@ JSON = f"Content-Type: application/json\r\n{SERVER}"
     "/api/{name}/{version}",
     tells=Operation("consume", takes=Bytes("application/json"), refuses=(NotFound, Busy, Unavailable)),
 )
-async def consume(request: web.Request) -> web.Response:
+async def consume(request: web.Request) -> web.StreamResponse:
     """One call of a published version."""
     match, services = request.match_info, request.app[HOST].services
     services.called(match["name"], match["version"])  # what nobody could answer is not waited for
     async with whole(request) as inputs:
         # Only now: the version may have been patched while the body was on its way.
-        return json_bytes(await score(services.called(match["name"], match["version"]), inputs))
+        answer = await score(services.called(match["name"], match["version"]), inputs)
+    return await json_pieces(request, answer)
 
 
 class Calls:
@@ -73,8 +82,11 @@ class Calls:
         except NotFound:
             return None
 
-    async def answer(self, ready: Ready, who: Principal, inputs: bytes) -> tuple[bytes, bool]:
-        """The whole answer to one call, head and all, and whether the connection is kept."""
+    async def answer(self, ready: Ready, who: Principal, inputs: bytes, send: Send) -> tuple[bytes, bool]:
+        """The whole answer to one call, head and all, and whether the connection is kept.
+
+        Nothing is left of a large one, for that it has been sent.
+        """
         started = perf_counter()
         self._traffic.begin()
         try:
@@ -85,10 +97,29 @@ class Calls:
             self._answers[ANSWERED] += 1
             if errors.is_logged(200, is_frequent=True):
                 errors.log_request(*SCORING, 200, perf_counter() - started, who, uuid4().hex)
-            response = self._head(200, "OK", JSON, len(content)) + content
+            if isinstance(content, bytes) and len(content) <= SMALL_BYTES:
+                response = self._head(200, "OK", JSON, len(content)) + content
+            else:
+                response = b""
+                if not await self._send(content, send):
+                    return response, False
         finally:
             self._traffic.end()
         return response, not self._traffic.draining
+
+    async def _send(self, content: bytes | Parcel, send: Send) -> bool:
+        """Send a large answer in pieces; whether it has been sent whole."""
+        try:
+            with parcels.held(content) as size:
+                await send(self._head(200, "OK", JSON, size))
+                async for piece in parcels.pieces(content):
+                    await send(piece)
+        except ConnectionError:  # the client went away
+            return False
+        except Exception:  # too late for another answer
+            log.exception("an answer broke off")
+            return False
+        return True
 
     def _failed(self, fault: Exception, who: Principal, started: float) -> bytes:
         request_id = uuid4().hex
