@@ -21,7 +21,7 @@ from typing import Any
 
 from mlhost.errors import Busy, MlhostError, Unavailable
 from mlhost.executors import Worker, parcels
-from mlhost.executors.trains import TRAIN_CALLS, Call, Train
+from mlhost.executors.trains import HARMLESS, TRAIN_CALLS, Call, Train
 from mlhost.runtime.parcels import Kept
 
 log = logging.getLogger(__name__)
@@ -404,7 +404,7 @@ class Pool:
 
     async def _fetch(self, member: _Member, call: Call, kept: Kept) -> None:
         """Have the answer before the worker gets another call, or have it dropped if nobody waits for it any more."""
-        begins = perf_counter()
+        begins, is_sound = perf_counter(), True
         try:
             if call.done():
                 await parcels.forget(member.worker.call, kept.parcel)
@@ -412,8 +412,12 @@ class Pool:
                 call.answer(None, await parcels.fetch(member.worker, kept))
         except Exception as fault:  # the worker died, say, or the disk is full
             call.answer(fault, None)
+            is_sound = isinstance(fault, (*HARMLESS, Unavailable))
         self.times.run_seconds += perf_counter() - begins
-        self._take_back(member)
+        if is_sound:
+            self._take_back(member)
+        else:
+            self._replace(member, LOST)
 
     def _put_back(self, calls: list[Call]) -> None:
         """Calls that were sent and have not begun are the next ones."""
