@@ -193,7 +193,7 @@ async def test_who_goes_away_at_any_moment_leaves_nothing_with_the_worker(made: 
 
 
 async def test_a_worker_that_dies_while_it_is_fetched_is_told_as_lost_and_replaced(made: Made) -> None:
-    with pytest.raises(Unavailable, match="worker was lost during this call.*exit status 3"):
+    with pytest.raises(Unavailable, match=r"worker was lost during this call.*exit status 3"):
         await made.ask(1, LARGE, "die while it is fetched")
     assert (await made.ask(2))["success"]
     assert len(made.workers) == 2
