@@ -6,6 +6,8 @@ the store. A compiled model is asked first, in this process.
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from time import perf_counter
 
@@ -39,6 +41,11 @@ class Ready:
     together: Together | None = None  # answers those who wait for one, if there is no compiled model
     meter: Meter = field(default_factory=Meter)
 
+    @property
+    def rides(self) -> bool:
+        """Whether all calls go to a worker, at once or as soon as there is one."""
+        return self.compiled is None and self.together is None
+
 
 async def score(ready: Ready, body: bytes | Parcel) -> bytes:
     """One call: a JSON object of inputs -> a WebServiceResult as JSON (contract section 1.3).
@@ -50,37 +57,77 @@ async def score(ready: Ready, body: bytes | Parcel) -> bytes:
     """
     asked, meter = perf_counter(), ready.meter
     try:
-        if isinstance(body, bytes):
-            if ready.compiled is not None and (answer := await ready.compiled.score(body)) is not None:
-                meter.compiled.answer(perf_counter() - asked)
-                return answer
-            if ready.together is not None and (answer := await ready.together.score(body)) is not None:
-                meter.calls.answer(perf_counter() - asked)
-                return answer
-            return await _ride(ready, body, asked)
-        async with ready.pool.lease() as worker:
-            meter.queue.add(perf_counter() - asked)
-            return await score_on(worker, body, meter.calls, asked)
-    except WorkerLost as lost:
-        meter.calls.refuse(lost)
-        raise Unavailable(f"The service's worker was lost during this call: {lost}.") from lost
+        if not isinstance(body, bytes):
+            async with ready.pool.lease() as worker:
+                meter.queue.add(perf_counter() - asked)
+                return await score_on(worker, body, meter.calls, asked)
+        if ready.compiled is not None and (answer := await ready.compiled.score(body)) is not None:
+            meter.compiled.answer(perf_counter() - asked)
+            return answer
+        if ready.together is not None and (answer := await ready.together.score(body)) is not None:
+            meter.calls.answer(perf_counter() - asked)
+            return answer
     except Exception as fault:
-        meter.calls.refuse(fault)
+        raise _refusal(fault, meter) from fault
+    return await _ride(ready, body)
+
+
+async def _ride(ready: Ready, body: bytes) -> bytes:
+    reply: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+
+    def on_answer(told: bytes | Exception) -> None:
+        if isinstance(told, bytes):
+            reply.set_result(told)
+        else:
+            reply.set_exception(told)
+
+    call = begin(ready, body, on_answer)
+    try:
+        return await reply
+    except asyncio.CancelledError:
+        ready.pool.abandon(call)
         raise
 
 
-async def _ride(ready: Ready, body: bytes, asked: float) -> bytes:
-    """One call, which may go to a worker together with others."""
-    call = Call(program.score, body)
-    answer: bytes | CodeFailed
+def begin(ready: Ready, body: bytes, on_answer: Callable[[bytes | Exception], None]) -> Call:
+    """One call of a version that `rides`, as by `score`, but the caller is told the answer, or the error.
+
+    Busy or Unavailable, raised at once, if it is not even begun.
+    """
+    call = _Ride(ready.meter, body, on_answer)
     try:
-        answer = await ready.pool.run(call)
-    except CodeFailed as fault:
-        answer = fault
-    finally:
-        if call.sent:
-            ready.meter.queue.add(call.sent - asked)
-    return _told(answer, call.console, ready.meter.calls, asked)
+        ready.pool.start(call)
+    except Exception as fault:
+        raise _refusal(fault, ready.meter) from None
+    return call
+
+
+class _Ride(Call):
+    """A call on its way to a worker, perhaps together with others."""
+
+    __slots__ = ("_meter", "_on_answer")
+
+    def __init__(self, meter: Meter, body: bytes, on_answer: Callable[[bytes | Exception], None]) -> None:
+        super().__init__(program.score, body)
+        self._meter = meter
+        self._on_answer = on_answer
+
+    def _tell(self, error: Exception | None, result: bytes) -> None:
+        meter = self._meter
+        if self.sent:
+            meter.queue.add(self.sent - self.asked)
+        if error is None or isinstance(error, CodeFailed):
+            self._on_answer(_told(error or result, self.console, meter.calls, self.asked))
+        else:
+            self._on_answer(_refusal(error, meter))
+
+
+def _refusal(fault: Exception, meter: Meter) -> Exception:
+    """What the caller is told in place of an answer, which is counted."""
+    meter.calls.refuse(fault)
+    if isinstance(fault, WorkerLost):
+        return Unavailable(f"The service's worker was lost during this call: {fault}.")
+    return fault
 
 
 async def score_on(worker: Worker, body: bytes | Parcel, tally: Tally, since: float) -> bytes:

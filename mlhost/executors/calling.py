@@ -18,7 +18,7 @@ from typing import Any, Concatenate
 from mlhost.errors import CodeFailed, MlhostError, WorkerLost
 from mlhost.executors import Given, Result
 from mlhost.executors.console import Console, Inlet
-from mlhost.executors.trains import Call, Owner, Train
+from mlhost.executors.trains import Awaited, Call, Owner, Train
 from mlhost.runtime.workspace import Workspace
 
 GRACE_SECONDS = 1.8  # between asking a call or a worker to stop and giving it up: it is gone within two seconds
@@ -81,12 +81,12 @@ class CallingWorker(ABC):
             raise TypeError("arguments of a call travel by position")
         async with self._turn:
             await self._at_rest.wait()
-            call = Call(function, *args)
+            call = Awaited(function, *args)
             try:
                 self._begin([call], None)
                 result: Result = await call.reply
             except asyncio.CancelledError:
-                call.forget()
+                call.drop()
                 await self._drain(call)
                 raise
             finally:
@@ -156,7 +156,7 @@ class CallingWorker(ABC):
         if train is None or train.number != number:
             return  # nobody waits for it
         call = train.next()
-        told: BaseException | None = error
+        told: MlhostError | None = error
         if number == self._stopped:
             if self._stop_reason:
                 told = CodeFailed(f"Stopped {self._stop_reason}.", is_stopped=True)

@@ -7,6 +7,8 @@ requests (`consume`), which also tells what is wrong with it.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from functools import partial
 from time import perf_counter
 from uuid import uuid4
 
@@ -24,7 +26,7 @@ from mlhost.http.origins import ORIGINS
 from mlhost.http.routes import Routes
 from mlhost.http.trail import SCORING
 from mlhost.openapi.operations import Bytes, Operation
-from mlhost.scoring import Ready, score
+from mlhost.scoring import Ready, begin, score
 
 routes = Routes("Service Consumption APIs")
 
@@ -48,6 +50,9 @@ async def consume(request: web.Request) -> web.Response:
         return json_bytes(await score(services.called(match["name"], match["version"]), inputs))
 
 
+OnAnswer = Callable[[bytes, bool], None]
+
+
 class Calls:
     """Plain calls of an application's services, answered without its general machinery."""
 
@@ -59,6 +64,7 @@ class Calls:
         self._traffic = app[TRAFFIC]
         self._answers = host.metrics.answers
         self._most = host.config.server.max_body_bytes
+        self._tasks: set[asyncio.Task[None]] = set()
         self._varies = "Vary: Origin\r\n" if self._origins.pages else ""
 
     def accept(self, head: Head, transport: asyncio.BaseTransport) -> tuple[Ready, Principal] | None:
@@ -73,22 +79,33 @@ class Calls:
         except NotFound:
             return None
 
-    async def answer(self, ready: Ready, who: Principal, inputs: bytes) -> tuple[bytes, bool]:
-        """The whole answer to one call, head and all, and whether the connection is kept."""
-        started = perf_counter()
+    def begin(self, ready: Ready, who: Principal, inputs: bytes, on_answer: OnAnswer) -> None:
+        """One call; `on_answer` is told the whole answer, head and all, and whether the connection is kept."""
+        on_scored = partial(self._on_scored, who, perf_counter(), on_answer)
         self._traffic.begin()
+        if not ready.rides:
+            task = asyncio.get_running_loop().create_task(_awaited(ready, inputs, on_scored))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+            return
         try:
-            content = await score(ready, inputs)
+            begin(ready, inputs, on_scored)
         except Exception as fault:
-            response = self._failed(fault, who, started)
-        else:
-            self._answers[ANSWERED] += 1
-            if errors.is_logged(200, is_frequent=True):
-                errors.log_request(*SCORING, 200, perf_counter() - started, who, uuid4().hex)
-            response = self._head(200, "OK", JSON, len(content)) + content
+            on_scored(fault)
+
+    def _on_scored(self, who: Principal, started: float, on_answer: OnAnswer, came: bytes | Exception) -> None:
+        try:
+            on_answer(self._told(came, who, started), not self._traffic.draining)
         finally:
             self._traffic.end()
-        return response, not self._traffic.draining
+
+    def _told(self, came: bytes | Exception, who: Principal, started: float) -> bytes:
+        if isinstance(came, Exception):
+            return self._failed(came, who, started)
+        self._answers[ANSWERED] += 1
+        if errors.is_logged(200, is_frequent=True):
+            errors.log_request(*SCORING, 200, perf_counter() - started, who, uuid4().hex)
+        return self._head(200, "OK", JSON, len(came)) + came
 
     def _failed(self, fault: Exception, who: Principal, started: float) -> bytes:
         request_id = uuid4().hex
@@ -103,3 +120,12 @@ class Calls:
         closing = "Connection: close\r\n" if self._traffic.draining else ""
         head = ANSWER % (status, reason, f"{fields}{self._varies}{closing}", length, rfc822_formatted_time())
         return head.encode()
+
+
+async def _awaited(ready: Ready, inputs: bytes, on_scored: Callable[[bytes | Exception], None]) -> None:
+    came: bytes | Exception
+    try:
+        came = await score(ready, inputs)
+    except Exception as fault:
+        came = fault
+    on_scored(came)
