@@ -9,7 +9,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from time import perf_counter
+from typing import Any
 
 from mlhost.errors import CodeFailed, Invalid, MlhostError, Unavailable, WorkerLost
 from mlhost.executors import Worker, parcels
@@ -41,11 +43,6 @@ class Ready:
     together: Together | None = None  # answers those who wait for one, if there is no compiled model
     meter: Meter = field(default_factory=Meter)
 
-    @property
-    def rides(self) -> bool:
-        """Whether all calls go to a worker, at once or as soon as there is one."""
-        return self.compiled is None and self.together is None
-
 
 async def score(ready: Ready, body: bytes | Parcel) -> bytes:
     """One call: a JSON object of inputs -> a WebServiceResult as JSON (contract section 1.3).
@@ -76,12 +73,15 @@ async def _ride(ready: Ready, body: bytes) -> bytes:
     reply: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
 
     def on_answer(told: bytes | Exception) -> None:
+        if reply.cancelled():  # in this very moment
+            return
         if isinstance(told, bytes):
             reply.set_result(told)
         else:
             reply.set_exception(told)
 
-    call = begin(ready, body, on_answer)
+    call = _Ride(ready.meter, body, on_answer)
+    call.start(ready.pool)
     try:
         return await reply
     except asyncio.CancelledError:
@@ -89,17 +89,26 @@ async def _ride(ready: Ready, body: bytes) -> bytes:
         raise
 
 
-def begin(ready: Ready, body: bytes, on_answer: Callable[[bytes | Exception], None]) -> Call:
-    """One call of a version that `rides`, as by `score`, but the caller is told the answer, or the error.
+OnAnswer = Callable[[bytes | Exception], None]
 
-    Busy or Unavailable, raised at once, if it is not even begun.
+
+def begin(ready: Ready, body: bytes, on_answer: OnAnswer) -> None:
+    """One call as by `score`, of a version without `together`: `on_answer` is told the answer or the error, once.
+
+    That may be before this returns.
     """
-    call = _Ride(ready.meter, body, on_answer)
-    try:
-        ready.pool.start(call)
-    except Exception as fault:
-        raise _refusal(fault, ready.meter) from None
-    return call
+    if ready.compiled is None:
+        _Ride(ready.meter, body, on_answer).start(ready.pool)
+    else:
+        ready.compiled.begin(body, partial(_on_compiled, ready, body, perf_counter(), on_answer))
+
+
+def _on_compiled(ready: Ready, body: bytes, asked: float, on_answer: OnAnswer, answer: bytes | None) -> None:
+    if answer is None:
+        _Ride(ready.meter, body, on_answer).start(ready.pool)
+    else:
+        ready.meter.compiled.answer(perf_counter() - asked)
+        on_answer(answer)
 
 
 class _Ride(Call):
@@ -107,12 +116,19 @@ class _Ride(Call):
 
     __slots__ = ("_meter", "_on_answer")
 
-    def __init__(self, meter: Meter, body: bytes, on_answer: Callable[[bytes | Exception], None]) -> None:
+    def __init__(self, meter: Meter, body: bytes, on_answer: OnAnswer) -> None:
         super().__init__(program.score, body)
         self._meter = meter
         self._on_answer = on_answer
 
-    def _tell(self, error: Exception | None, result: bytes) -> None:
+    def start(self, pool: Pool) -> None:
+        """Send it; who is refused is told as well."""
+        try:
+            pool.start(self)
+        except Exception as fault:
+            self.answer(fault, None)
+
+    def _tell(self, error: Exception | None, result: Any) -> None:
         meter = self._meter
         if self.sent:
             meter.queue.add(self.sent - self.asked)

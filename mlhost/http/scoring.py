@@ -83,15 +83,12 @@ class Calls:
         """One call; `on_answer` is told the whole answer, head and all, and whether the connection is kept."""
         on_scored = partial(self._on_scored, who, perf_counter(), on_answer)
         self._traffic.begin()
-        if not ready.rides:
+        if ready.together is None:
+            begin(ready, inputs, on_scored)
+        else:
             task = asyncio.get_running_loop().create_task(_awaited(ready, inputs, on_scored))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
-            return
-        try:
-            begin(ready, inputs, on_scored)
-        except Exception as fault:
-            on_scored(fault)
 
     def _on_scored(self, who: Principal, started: float, on_answer: OnAnswer, came: bytes | Exception) -> None:
         try:
