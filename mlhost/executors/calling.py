@@ -40,6 +40,7 @@ class CallingWorker(ABC):
         self._inlet: Inlet | None = None
         self._turn = asyncio.Lock()
         self._train: Train | None = None
+        self._answered: list[tuple[Call, MlhostError | None, Any]] = []  # and whoever made them is to be told
         self._at_rest = asyncio.Event()  # there is no train
         self._at_rest.set()
         self._next_number = 1
@@ -135,7 +136,7 @@ class CallingWorker(ABC):
         """Have no more calls of the train begin; `_on_recalled` is told when that is so."""
 
     @abstractmethod
-    def _collect(self) -> None:
+    def _take_answers(self) -> None:
         """Have `_on_answer` told of all answers that are there by now."""
 
     @abstractmethod
@@ -149,6 +150,11 @@ class CallingWorker(ABC):
     def _look(self) -> float:
         """See whether the running call keeps the placement's own limits, else stop it; seconds until the next look."""
         return math.inf
+
+    def _collect(self) -> None:
+        """Pass on all answers that are there by now, but if they are all, not before the worker has its next calls."""
+        self._take_answers()
+        self._tell()
 
     def _on_answer(self, number: int, error: MlhostError | None, result: Any, is_last: bool) -> None:
         """What the call of that number came to; it may have printed something if no other follows it in its train."""
@@ -165,7 +171,7 @@ class CallingWorker(ABC):
         train.note(error)
         if train.owner is not None and (is_last or not self.console.is_empty):
             self._take_console(train, call)
-        call.answer(told, result)
+        self._answered.append((call, told, result))
         if is_last:
             self._give_back(train, number)
         elif not train.calls:
@@ -217,6 +223,12 @@ class CallingWorker(ABC):
             self._inlet.release()
         if train.owner is not None:
             train.owner.on_over(train)
+        self._tell()
+
+    def _tell(self) -> None:
+        answered, self._answered = self._answered, []
+        for call, error, result in answered:
+            call.answer(error, result)
 
     def _lose(self, reason: str) -> None:
         """The worker is no more: tell the caller that waits, and whoever calls later."""
