@@ -9,8 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import io
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from time import perf_counter
+from typing import Any
 
 from mlhost.errors import CodeFailed, Invalid, MlhostError, Unavailable, WorkerLost
 from mlhost.executors import Worker, parcels
@@ -55,37 +58,108 @@ async def score(ready: Ready, body: bytes | Parcel) -> bytes | Parcel:
     """
     asked, meter = perf_counter(), ready.meter
     try:
-        if isinstance(body, bytes):
-            if ready.compiled is not None and (answer := await ready.compiled.score(body)) is not None:
-                meter.compiled.answer(perf_counter() - asked)
-                return answer
-            if ready.together is not None and (answer := await ready.together.score(body)) is not None:
-                meter.calls.answer(perf_counter() - asked)
-                return answer
-            return await _ride(ready, body, asked)
-        async with ready.pool.lease() as worker:
-            meter.queue.add(perf_counter() - asked)
-            return await score_on(worker, body, meter.calls, asked)
-    except WorkerLost as lost:
-        meter.calls.refuse(lost)
-        raise Unavailable(f"The service's worker was lost during this call: {lost}.") from lost
+        if not isinstance(body, bytes):
+            async with ready.pool.lease() as worker:
+                meter.queue.add(perf_counter() - asked)
+                return await score_on(worker, body, meter.calls, asked)
+        if ready.compiled is not None and (answer := await ready.compiled.score(body)) is not None:
+            meter.compiled.answer(perf_counter() - asked)
+            return answer
+        if ready.together is not None and (answer := await ready.together.score(body)) is not None:
+            meter.calls.answer(perf_counter() - asked)
+            return answer
     except Exception as fault:
-        meter.calls.refuse(fault)
+        raise _refusal(fault, meter) from fault
+    return await _ride(ready, body)
+
+
+async def _ride(ready: Ready, body: bytes) -> bytes | Parcel:
+    reply: asyncio.Future[bytes | Parcel] = asyncio.get_running_loop().create_future()
+
+    def on_answer(told: bytes | Parcel | Exception) -> None:
+        if reply.cancelled():  # in this very moment
+            _let_go(told)
+        elif isinstance(told, Exception):
+            reply.set_exception(told)
+        else:
+            reply.set_result(told)
+
+    call = _Ride(ready.meter, body, on_answer)
+    call.start(ready.pool)
+    try:
+        return await reply
+    except asyncio.CancelledError:
+        ready.pool.abandon(call)
+        if reply.done() and not reply.cancelled() and reply.exception() is None:
+            _let_go(reply.result())
         raise
 
 
-async def _ride(ready: Ready, body: bytes, asked: float) -> bytes | Parcel:
-    """One call, which may go to a worker together with others."""
-    call = Call(program.score, body)
-    answer: bytes | Parcel | CodeFailed
-    try:
-        answer = await ready.pool.run(call)
-    except CodeFailed as fault:
-        answer = fault
-    finally:
-        if call.sent:
-            ready.meter.queue.add(call.sent - asked)
-    return _told(answer, call.console, ready.meter.calls, asked)
+def _let_go(told: bytes | Parcel | Exception) -> None:
+    if isinstance(told, Parcel):
+        told.close()
+
+
+OnAnswer = Callable[[bytes | Parcel | Exception], None]
+
+
+def begin(ready: Ready, body: bytes, on_answer: OnAnswer) -> None:
+    """One call as by `score`, of a version without `together`: `on_answer` is told the answer or the error, once.
+
+    That may be before this returns.
+    """
+    if ready.compiled is None:
+        _Ride(ready.meter, body, on_answer).start(ready.pool)
+    else:
+        ready.compiled.begin(body, partial(_on_compiled, ready, body, perf_counter(), on_answer))
+
+
+def _on_compiled(ready: Ready, body: bytes, asked: float, on_answer: OnAnswer, answer: bytes | None) -> None:
+    if answer is None:
+        _Ride(ready.meter, body, on_answer).start(ready.pool)
+    else:
+        ready.meter.compiled.answer(perf_counter() - asked)
+        on_answer(answer)
+
+
+class _Ride(Call):
+    """A call on its way to a worker, perhaps together with others."""
+
+    __slots__ = ("_meter", "_on_answer")
+
+    def __init__(self, meter: Meter, body: bytes, on_answer: OnAnswer) -> None:
+        super().__init__(program.score, body)
+        self._meter = meter
+        self._on_answer = on_answer
+
+    def start(self, pool: Pool) -> None:
+        """Send it; who is refused is told as well."""
+        try:
+            pool.start(self)
+        except Exception as fault:
+            self.answer(fault, None)
+
+    def _tell(self, error: Exception | None, result: Any) -> None:
+        meter = self._meter
+        if self.sent:
+            meter.queue.add(self.sent - self.asked)
+        if error is None or isinstance(error, CodeFailed):
+            try:
+                told = _told(error or result, self.console, meter.calls, self.asked)
+            except Unavailable as fault:  # there is no room for what it printed
+                error = fault
+            else:
+                self._on_answer(told)
+                return
+        self._on_answer(_refusal(error, meter))
+
+
+def _refusal(fault: Exception, meter: Meter) -> Exception:
+    """What the caller is told in place of an answer, which is counted."""
+    meter.calls.refuse(fault)
+    if isinstance(fault, WorkerLost):
+        return Unavailable(f"The service's worker was lost during this call: {fault}.")
+    return fault
 
 
 async def score_on(worker: Worker, body: bytes | Parcel, tally: Tally, since: float) -> bytes | Parcel:
@@ -132,8 +206,10 @@ def _told(came_of_it: bytes | Parcel | CodeFailed, printed: str, tally: Tally, s
     else:
         answer = failed(came_of_it.message)
         failure = TIMED_OUT if came_of_it.details.get("is_stopped") else CODE_FAILED
+    if printed:
+        answer = _with_console(answer, printed)
     tally.answer(perf_counter() - since, failure)
-    return _with_console(answer, printed) if printed else answer
+    return answer
 
 
 def _begin(answer: Parcel) -> bytes:

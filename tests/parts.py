@@ -17,6 +17,8 @@ from hypothesis import strategies as st
 from mlhost.auth.passwords import Passwords
 from mlhost.config import Config
 from mlhost.executors import Executor, Worker
+from mlhost.executors.pool import Pool
+from mlhost.executors.trains import Awaited
 from mlhost.host import Host, ensure_admin, open_host
 from mlhost.http.app import documents
 from mlhost.runtime import program
@@ -48,6 +50,16 @@ def answered(answer: object) -> Any:
     """What a call of a service came to whose answer travels in one piece."""
     assert isinstance(answer, bytes)
     return json.loads(answer)
+
+
+async def run_on(pool: Pool, call: Awaited) -> Any:
+    """What a call comes to on a pool's workers, whose caller may go away."""
+    pool.start(call)
+    try:
+        return await call.reply
+    except asyncio.CancelledError:
+        pool.abandon(call)
+        raise
 
 
 def cheap_passwords() -> Passwords:

@@ -68,16 +68,20 @@ async def test_a_call_alone_is_run_at_once(session: Session) -> None:
     assert session.runs == [2]
 
 
-async def test_a_bad_call_joins_no_others_and_one_whose_caller_went_away_is_not_run(session: Session) -> None:
+async def test_a_bad_call_joins_no_others_and_one_whose_caller_went_away_or_fails_harms_nobody(
+    session: Session,
+) -> None:
     model = InProcess(Compiled(b"", PLAN))
     gone = asyncio.create_task(model.score(body(5)))
+    await asyncio.sleep(0)
+    model.begin(body(6), lambda answer: exec("raise ConnectionError"))
     others = [asyncio.create_task(model.score(text)) for text in (body(1), b'{"inputData":{"a":["x"]}}', body(2))]
     await asyncio.sleep(0)
     gone.cancel()
     one, bad, two = await asyncio.gather(*others)
     assert bad is None
     assert (doubles(one), doubles(two)) == ([2], [4])
-    assert session.runs == [2]
+    assert session.runs == [2, 2]
 
 
 async def test_a_run_that_fails_leaves_its_calls_to_the_workers(session: Session) -> None:

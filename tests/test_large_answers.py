@@ -14,7 +14,7 @@ from mlhost.executors import Worker, parcels
 from mlhost.executors.inline import InlineExecutor
 from mlhost.executors.pool import Pool, PoolSettings
 from mlhost.executors.process import ProcessExecutor
-from mlhost.executors.trains import Call, Owner, Train
+from mlhost.executors.trains import Awaited, Call, Owner, Train
 from mlhost.metrics.tally import CODE_FAILED, Meter
 from mlhost.runtime import program
 from mlhost.runtime.parcels import ANSWER, SMALL_BYTES, Kept, Parcel, read_chunk
@@ -148,7 +148,7 @@ async def test_it_ends_its_train_and_is_fetched_before_the_worker_has_another_ca
 
     async with made.ready.pool.lease() as worker:
         owner = Told()
-        calls = [Call(program.score, body(number, LARGE if number == 2 else 1)) for number in range(4)]
+        calls: list[Call] = [Awaited(program.score, body(number, LARGE if number == 2 else 1)) for number in range(4)]
         worker.run(calls, owner)
         await until(lambda: not worker.busy)
         assert [call.done() for call in calls] == [True, True, False, False]

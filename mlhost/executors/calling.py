@@ -19,7 +19,7 @@ from typing import Any, Concatenate
 from mlhost.errors import CodeFailed, MlhostError, WorkerLost
 from mlhost.executors import Given, Result
 from mlhost.executors.console import Console, Inlet
-from mlhost.executors.trains import Call, Owner, Train
+from mlhost.executors.trains import Awaited, Call, Owner, Train
 from mlhost.runtime.parcels import Kept
 from mlhost.runtime.workspace import Workspace
 
@@ -43,6 +43,7 @@ class CallingWorker(ABC):
         self._inlet: Inlet | None = None
         self._turn = asyncio.Lock()
         self._train: Train | None = None
+        self._answered: list[tuple[Call, MlhostError | None, Any]] = []  # and whoever made them is to be told
         self._at_rest = asyncio.Event()  # there is no train
         self._at_rest.set()
         self._next_number = 1
@@ -84,12 +85,12 @@ class CallingWorker(ABC):
             raise TypeError("arguments of a call travel by position")
         async with self._turn:
             await self._at_rest.wait()
-            call = Call(function, *args)
+            call = Awaited(function, *args)
             try:
                 self._begin([call], None)
                 result: Result = await call.reply
             except asyncio.CancelledError:
-                call.forget()
+                call.drop()
                 await self._drain(call)
                 raise
             finally:
@@ -138,7 +139,7 @@ class CallingWorker(ABC):
         """Have no more calls of the train begin; `_on_recalled` is told when that is so."""
 
     @abstractmethod
-    def _collect(self) -> None:
+    def _take_answers(self) -> None:
         """Have `_on_answer` told of all answers that are there by now."""
 
     @abstractmethod
@@ -153,13 +154,18 @@ class CallingWorker(ABC):
         """See whether the running call keeps the placement's own limits, else stop it; seconds until the next look."""
         return math.inf
 
+    def _collect(self) -> None:
+        """Pass on all answers that are there by now, but if they are all, not before the worker has its next calls."""
+        self._take_answers()
+        self._tell()
+
     def _on_answer(self, number: int, error: MlhostError | None, result: Any, is_last: bool) -> None:
         """What the call of that number came to; it may have printed something if no other follows it in its train."""
         train = self._train
         if train is None or train.number != number:
             return  # nobody waits for it
         call = train.next()
-        told: BaseException | None = error
+        told: MlhostError | None = error
         if number == self._stopped:
             if self._stop_reason:
                 told = CodeFailed(f"Stopped {self._stop_reason}.", is_stopped=True)
@@ -171,18 +177,18 @@ class CallingWorker(ABC):
             return
         if train.owner is not None and (is_last or not self.console.is_empty):
             self._take_console(train, call)
-        call.answer(told, result)
+        self._answered.append((call, told, result))
         if is_last:
             self._give_back(train, number)
         elif not train.calls:
             self._end_train(train)
 
-    def _hold(self, train: Train, call: Call, error: BaseException | None, kept: Kept) -> None:
+    def _hold(self, train: Train, call: Call, error: MlhostError | None, kept: Kept) -> None:
         """The owner fetches what was kept and tells the caller then; the worker has not gone on, and has no train."""
         self._take_console(train, call)
         train.kept = call, kept
         if error is not None:
-            call.answer(error, None)
+            self._answered.append((call, error, None))
         self._give_back(train, train.number - 1)
 
     def _take_console(self, train: Train, call: Call) -> None:
@@ -231,6 +237,12 @@ class CallingWorker(ABC):
             self._inlet.release()
         if train.owner is not None:
             train.owner.on_over(train)
+        self._tell()
+
+    def _tell(self) -> None:
+        answered, self._answered = self._answered, []
+        for call, error, result in answered:
+            call.answer(error, result)
 
     def _lose(self, reason: str) -> None:
         """The worker is no more: tell the caller that waits, and whoever calls later."""

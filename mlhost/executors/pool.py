@@ -205,10 +205,10 @@ class Pool:
         self._added(1)
         self._give(_Member(self, worker))
 
-    async def run(self, call: Call) -> Any:
-        """What the call comes to on one of the workers; what it printed is the call's then.
+    def start(self, call: Call) -> None:
+        """Have a call run on one of the workers, now or as soon as there is one; what it printed is the call's then.
 
-        The errors of `Worker.call`; Busy when too many wait, or the error that kept a worker from starting.
+        It is answered as by `Worker.call`, or with the error that kept a worker from starting. Busy when too many wait.
         """
         self._check_open()
         if self._gathering or (self._riding and self._idle and self._is_quick):
@@ -218,12 +218,14 @@ class Pool:
         else:
             self._queue_up()
             self._waiting.append(call)
-        try:
-            return await call.reply
-        except asyncio.CancelledError:
-            call.forget()
-            self._abandon(call)
-            raise
+
+    def abandon(self, call: Call) -> None:
+        """Whoever made the call went away: it is stopped if it runs."""
+        call.drop()
+        with suppress(ValueError):
+            self._waiting.remove(call)
+        for member in self._riding:
+            member.worker.abandon(call)
 
     def lease(self, *, patient: bool = False) -> Lease:
         """A worker for one call, inside an `async with`.
@@ -424,12 +426,6 @@ class Pool:
         self._quick_calls = 0
         self._waiting.extendleft(call for call in reversed(calls) if not call.done())
         self._leave()
-
-    def _abandon(self, call: Call) -> None:
-        with suppress(ValueError):
-            self._waiting.remove(call)
-        for member in self._riding:
-            member.worker.abandon(call)
 
     def _is_full(self, most: int) -> bool:
         """Whether so many wait, those included who have been sent behind others."""

@@ -173,7 +173,7 @@ class ProcessWorker(CallingWorker):
         if not self.lost:
             self._on_recalled(train, self._begun())
 
-    def _collect(self) -> None:
+    def _take_answers(self) -> None:
         """See `CallingWorker`; the host is woken up for this, or looks by itself."""
         if self._board is not None:
             try:

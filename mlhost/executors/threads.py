@@ -39,6 +39,7 @@ class Listener:
 
     on_ready: Callable[[], None]  # it waits for calls
     on_answer: Callable[[int, MlhostError | None, Any, bool], None]  # see `CallingWorker._on_answer`
+    on_bell: Callable[[], None]  # there are answers to be asked for
     on_end: Callable[[str], None]  # it is about to end; the text says why it should not have, if so
 
 
@@ -165,7 +166,7 @@ class ThreadWorker(CallingWorker):
     async def start(self, make: MakeThread) -> None:
         """Start the thread and wait until the workspace is its own."""
         self._inlet = Inlet(self.console)
-        listener = Listener(self._on_ready, self._on_answer, self._on_end)
+        listener = Listener(self._on_ready, self._on_answer, self._collect, self._on_end)
         thread: WorkspaceThread | None = None
         try:
             thread = make(self.folder, self._inlet.writer, listener)
@@ -219,7 +220,7 @@ class ThreadWorker(CallingWorker):
         assert self._thread is not None
         self._on_recalled(train, self._thread.recall())
 
-    def _collect(self) -> None:
+    def _take_answers(self) -> None:
         if self._thread is not None:
             self._thread.collect()
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Sequence
 from time import perf_counter
@@ -11,23 +13,25 @@ from typing import Any, Protocol
 from mlhost.errors import CodeFailed, Invalid, MlhostError, WorkerLost
 from mlhost.runtime.parcels import Kept, Parcel
 
+log = logging.getLogger(__name__)
+
 TRAIN_CALLS = 16  # in one train at the most
 RIDING_BYTES = 4096  # what a call may be passed that travels with others
 HARMLESS = (CodeFailed, Invalid, WorkerLost)  # after any other error a worker is not to be trusted
 
 
-class Call:
-    """A function of the runtime, what it is passed, and what it comes to."""
+class Call(ABC):
+    """A function of the runtime, what it is passed, and whoever is told what it comes to."""
 
-    __slots__ = ("args", "asked", "console", "function", "reply", "sent")
+    __slots__ = ("_is_done", "args", "asked", "console", "function", "sent")
 
     def __init__(self, function: Callable[..., Any], *args: Any) -> None:
         self.function = function
         self.args = args
-        self.reply: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self.console = ""  # what it printed, once it is answered
         self.asked = perf_counter()
         self.sent = 0.0  # to the worker that ran it, by the same clock
+        self._is_done = False
 
     @property
     def is_small(self) -> bool:
@@ -36,27 +40,52 @@ class Call:
 
     def done(self) -> bool:
         """Whether it is answered, or nobody waits for the answer any more."""
+        return self._is_done
+
+    def drop(self) -> None:
+        """Nobody waits for it any more."""
+        self._is_done = True
+
+    def answer(self, error: Exception | None, result: Any) -> None:
+        """Tell whoever still waits."""
+        if self.done():
+            if isinstance(result, Parcel):  # which nobody else would close
+                result.close()
+            return
+        self._is_done = True
+        try:
+            self._tell(error, result)
+        except Exception:  # a fault of ours, from which neither the worker nor its other calls may suffer
+            log.exception("an answer could not be passed on")
+
+    @abstractmethod
+    def _tell(self, error: Exception | None, result: Any) -> None:
+        """Called once, on the loop, while the worker is being attended to."""
+
+
+class Awaited(Call):
+    """A call of somebody who awaits its `reply`."""
+
+    __slots__ = ("reply",)
+
+    def __init__(self, function: Callable[..., Any], *args: Any) -> None:
+        super().__init__(function, *args)
+        self.reply: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+
+    def done(self) -> bool:
+        """See `Call`."""
         return self.reply.done()
 
-    def forget(self) -> None:
-        """The caller went away: it is no mistake that nobody looks at what came in this very moment."""
-        if self.reply.done() and not self.reply.cancelled() and self.reply.exception() is None:
-            _let_go(self.reply.result())
+    def drop(self) -> None:
+        """See `Call`; it is no mistake that nobody looks at what came in this very moment."""
+        if not self.reply.cancel() and not self.reply.cancelled():
+            self.reply.exception()
 
-    def answer(self, error: BaseException | None, result: Any) -> None:
-        """Tell the caller, if it is still there."""
-        if self.reply.done():
-            _let_go(result)
-        elif error is None:
+    def _tell(self, error: Exception | None, result: Any) -> None:
+        if error is None:
             self.reply.set_result(result)
         else:
             self.reply.set_exception(error)
-
-
-def _let_go(result: Any) -> None:
-    """Nobody looks at it any more."""
-    if isinstance(result, Parcel):
-        result.close()
 
 
 class Owner(Protocol):

@@ -39,16 +39,17 @@ class Connection(web.RequestHandler):
 
     __slots__ = (
         "_begun",
-        "_call",
         "_calls",
         "_head",
         "_header_seconds",
         "_header_timer",
         "_held",
+        "_is_calling",
         "_is_plain",
         "_owed",
         "_patience",
         "_read",
+        "_sending",
     )
 
     def __init__(self, server: web.Server, calls: Calls, header_seconds: float, **options: Any) -> None:
@@ -59,7 +60,8 @@ class Connection(web.RequestHandler):
         self._is_plain = True  # nothing but plain requests has come so far
         self._head = b""  # the last one, and what was read in it: clients repeat themselves
         self._read: Head | None = None
-        self._call: asyncio.Task[None] | None = None  # the plain call under way
+        self._is_calling = False  # a plain call is under way
+        self._sending: asyncio.Task[None] | None = None  # its answer, to a client that does not read it
         self._held = b""  # what arrived meanwhile
         self._begun = b""  # a plain call whose body is still to come: many clients send it on its own
         self._owed = 0  # bytes of a plain request's body that aiohttp waits for
@@ -72,7 +74,7 @@ class Connection(web.RequestHandler):
 
     def data_received(self, data: bytes) -> None:
         """Answer a plain call, or pass on to aiohttp what came."""
-        if self._call is not None:
+        if self._is_calling:
             self._hold(data)
             return
         if not data:  # aiohttp goes on with what it has
@@ -88,7 +90,8 @@ class Connection(web.RequestHandler):
                 return
             self._forget_header()
             self._stop_waiting()
-            self._call = self._loop.create_task(self._answer(*called, data[size:]))
+            self._is_calling = self._request_in_progress = True  # `shutdown` waits for the end
+            self._calls.begin(*called, data[size:], self)
             return
         self._stop_waiting()
         self._is_plain = self._is_plain and missing >= 0
@@ -152,31 +155,44 @@ class Connection(web.RequestHandler):
             return None
         return self._calls.accept(self._read, self.transport)
 
-    async def _answer(self, ready: Ready, who: Principal, inputs: bytes) -> None:
-        self._request_in_progress = True  # `shutdown` waits for its end
-        is_kept = False
+    def on_answer(self, response: bytes, is_kept: bool) -> None:
+        """Send the answer to the call, and go on; not before the client reads, if it does not."""
         try:
-            response, is_kept = await self._calls.answer(ready, who, inputs, self._send)
             if self.transport is not None:  # else the client went away
                 self.transport.write(response)
-                with suppress(ConnectionError):
-                    await self._drain_helper()  # who does not read does not get more to read either
-        finally:
-            self._call = None
-            self._request_in_progress = False
-            if self._handler_waiter is not None and not self._handler_waiter.done():
-                self._handler_waiter.set_result(None)
-            if not is_kept:
-                self.force_close()
+        except BaseException:
+            self._end_call(is_kept=False)
+            raise
+        if self.writing_paused:
+            self._sending = self._loop.create_task(self._end_when_sent(is_kept))
+        else:
+            self._end_call(is_kept)
+
+    async def _end_when_sent(self, is_kept: bool) -> None:
+        with suppress(ConnectionError):
+            await self._drain_helper()  # who does not read does not get more to read either
+        self._sending = None
+        self._end_call(is_kept)
+
+    def _end_call(self, is_kept: bool) -> None:
+        self._request_in_progress = False
+        if self._handler_waiter is not None and not self._handler_waiter.done():
+            self._handler_waiter.set_result(None)
+        if not is_kept:
+            self.force_close()
         self._next_keepalive_close_time = self._loop.time() + self.keepalive_timeout
         if self._held:
-            self._release()
+            self._loop.call_soon(
+                self._release
+            )  # not at once: who asks for a thousand things may be refused all of them
+        else:
+            self._is_calling = False
 
-    async def _send(self, data: bytes) -> None:
-        """A piece of a large answer."""
+    async def send(self, piece: bytes) -> None:
+        """Send a piece of an answer before its end; ConnectionError if the client went away."""
         if self.transport is None:
             raise ConnectionResetError("The client went away.")
-        self.transport.write(data)
+        self.transport.write(piece)
         await self._drain_helper()
 
     def _begin(self, data: bytes) -> None:
@@ -205,13 +221,14 @@ class Connection(web.RequestHandler):
         self._pause_transport_reading()
 
     def _release(self) -> None:
-        held, self._held = self._held, b""
-        self._resume_transport_reading()
-        self.data_received(held)
+        held, self._held, self._is_calling = self._held, b"", False
+        if self.transport is not None:
+            self._resume_transport_reading()
+            self.data_received(held)
 
     def _process_keepalive(self) -> None:
         """A connection is not idle during a plain call, which aiohttp does not know of."""
-        if self._call is not None:
+        if self._is_calling:
             self._next_keepalive_close_time = self._loop.time() + self.keepalive_timeout
         super()._process_keepalive()
 

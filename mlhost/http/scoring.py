@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Coroutine
+from functools import partial
 from time import perf_counter
+from typing import Any, Protocol
 from uuid import uuid4
 
 from aiohttp import web
@@ -28,13 +30,11 @@ from mlhost.http.routes import Routes
 from mlhost.http.trail import SCORING
 from mlhost.openapi.operations import Bytes, Operation
 from mlhost.runtime.parcels import SMALL_BYTES, Parcel
-from mlhost.scoring import Ready, score
+from mlhost.scoring import OnAnswer, Ready, begin, score
 
 log = logging.getLogger(__name__)
 
 routes = Routes("Service Consumption APIs")
-
-Send = Callable[[bytes], Awaitable[None]]  # to the client; ConnectionError if it went away
 
 ANSWERED = (*SCORING, 200)
 ANSWER = "HTTP/1.1 %d %s\r\n%sContent-Length: %d\r\nDate: %s\r\n\r\n"
@@ -57,6 +57,16 @@ async def consume(request: web.Request) -> web.StreamResponse:
     return await json_pieces(request, answer)
 
 
+class Client(Protocol):
+    """Who is answered."""
+
+    async def send(self, piece: bytes) -> None:
+        """Take a piece of an answer before its end; ConnectionError if the client went away."""
+
+    def on_answer(self, response: bytes, is_kept: bool) -> None:
+        """Take the whole answer, head and all, or what is left of it; `is_kept` says whether the connection is."""
+
+
 class Calls:
     """Plain calls of an application's services, answered without its general machinery."""
 
@@ -68,6 +78,7 @@ class Calls:
         self._traffic = app[TRAFFIC]
         self._answers = host.metrics.answers
         self._most = host.config.server.max_body_bytes
+        self._tasks: set[asyncio.Task[None]] = set()
         self._varies = "Vary: Origin\r\n" if self._origins.pages else ""
 
     def accept(self, head: Head, transport: asyncio.BaseTransport) -> tuple[Ready, Principal] | None:
@@ -82,44 +93,60 @@ class Calls:
         except NotFound:
             return None
 
-    async def answer(self, ready: Ready, who: Principal, inputs: bytes, send: Send) -> tuple[bytes, bool]:
-        """The whole answer to one call, head and all, and whether the connection is kept.
-
-        Nothing is left of a large one, for that it has been sent.
-        """
-        started = perf_counter()
+    def begin(self, ready: Ready, who: Principal, inputs: bytes, client: Client) -> None:
+        """One call; `client` gets the answer."""
+        on_scored = partial(self._on_scored, who, perf_counter(), client)
         self._traffic.begin()
-        try:
-            content = await score(ready, inputs)
-        except Exception as fault:
-            response = self._failed(fault, who, started)
+        if ready.together is None:
+            begin(ready, inputs, on_scored)
         else:
-            self._answers[ANSWERED] += 1
-            if errors.is_logged(200, is_frequent=True):
-                errors.log_request(*SCORING, 200, perf_counter() - started, who, uuid4().hex)
-            if isinstance(content, bytes) and len(content) <= SMALL_BYTES:
-                response = self._head(200, "OK", JSON, len(content)) + content
+            self._spawn(_awaited(ready, inputs, on_scored))
+
+    def _on_scored(self, who: Principal, started: float, client: Client, came: bytes | Parcel | Exception) -> None:
+        try:
+            if isinstance(came, Exception):
+                response = self._failed(came, who, started)
             else:
-                response = b""
-                if not await self._send(content, send):
-                    return response, False
+                self._count(who, started)
+                if not isinstance(came, bytes) or len(came) > SMALL_BYTES:
+                    self._traffic.begin()  # until it is sent
+                    self._spawn(self._send(came, client))
+                    return
+                response = self._head(200, "OK", JSON, len(came)) + came
+            client.on_answer(response, not self._traffic.draining)
         finally:
             self._traffic.end()
-        return response, not self._traffic.draining
 
-    async def _send(self, content: bytes | Parcel, send: Send) -> bool:
-        """Send a large answer in pieces; whether it has been sent whole."""
+    def _count(self, who: Principal, started: float) -> None:
+        self._answers[ANSWERED] += 1
+        if errors.is_logged(200, is_frequent=True):
+            errors.log_request(*SCORING, 200, perf_counter() - started, who, uuid4().hex)
+
+    async def _send(self, content: bytes | Parcel, client: Client) -> None:
+        try:
+            is_sent = await self._send_pieces(content, client)
+            client.on_answer(b"", is_sent and not self._traffic.draining)
+        finally:
+            self._traffic.end()
+
+    async def _send_pieces(self, content: bytes | Parcel, client: Client) -> bool:
+        """Send a large answer a piece at a time; whether it has been sent whole."""
         try:
             with parcels.held(content) as size:
-                await send(self._head(200, "OK", JSON, size))
+                await client.send(self._head(200, "OK", JSON, size))
                 async for piece in parcels.pieces(content):
-                    await send(piece)
+                    await client.send(piece)
         except ConnectionError:  # the client went away
             return False
         except Exception:  # too late for another answer
             log.exception("an answer broke off")
             return False
         return True
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     def _failed(self, fault: Exception, who: Principal, started: float) -> bytes:
         request_id = uuid4().hex
@@ -134,3 +161,12 @@ class Calls:
         closing = "Connection: close\r\n" if self._traffic.draining else ""
         head = ANSWER % (status, reason, f"{fields}{self._varies}{closing}", length, rfc822_formatted_time())
         return head.encode()
+
+
+async def _awaited(ready: Ready, inputs: bytes, on_scored: OnAnswer) -> None:
+    came: bytes | Parcel | Exception
+    try:
+        came = await score(ready, inputs)
+    except Exception as fault:
+        came = fault
+    on_scored(came)

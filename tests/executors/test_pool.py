@@ -7,9 +7,9 @@ import pytest
 
 from mlhost.errors import Busy, CodeFailed, Unavailable
 from mlhost.executors.pool import CALLS_BETWEEN_WEIGHINGS, PROVEN_CALLS, Pool, PoolSettings, Usage
-from mlhost.executors.trains import RIDING_BYTES, TRAIN_CALLS, Call, Owner, Train
+from mlhost.executors.trains import RIDING_BYTES, TRAIN_CALLS, Awaited, Call, Owner, Train
 from mlhost.runtime.program import score
-from tests.parts import until
+from tests.parts import run_on, until
 
 
 class FakeWorker:
@@ -413,8 +413,8 @@ class Callers:
         self.tasks: list[asyncio.Task[object]] = []
 
     async def come(self, count: int, body: bytes = b"{}") -> list[Call]:
-        calls = [Call(score, body) for _ in range(count)]
-        self.tasks += [asyncio.ensure_future(self.pool.run(call)) for call in calls]
+        calls = [Awaited(score, body) for _ in range(count)]
+        self.tasks += [asyncio.ensure_future(run_on(self.pool, call)) for call in calls]
         for _ in range(3):
             await asyncio.sleep(0)
         return calls
@@ -523,7 +523,7 @@ async def test_who_has_been_sent_behind_others_still_waits(make_pool: Callable[.
     assert pool.usage() == Usage(busy=1, idle=0, starting=0, waiting=9)
     await callers.come(1)
     with pytest.raises(Busy):
-        await pool.run(Call(score, b"{}"))
+        await run_on(pool, Awaited(score, b"{}"))
 
 
 async def test_queue_and_run_times_of_a_train_are_those_of_its_calls(

@@ -18,10 +18,10 @@ from mlhost.executors.forking import ProcessSettings
 from mlhost.executors.inline import InlineExecutor
 from mlhost.executors.pool import Pool, PoolSettings
 from mlhost.executors.process import ProcessExecutor
-from mlhost.executors.trains import TRAIN_CALLS, Call, Train
+from mlhost.executors.trains import TRAIN_CALLS, Awaited, Call, Train
 from mlhost.runtime import program
 from mlhost.runtime.program import ProgramSpec, prepare
-from tests.parts import until
+from tests.parts import run_on, until
 
 pytestmark = pytest.mark.untraced
 # What a call does besides answering with its number, which it writes down first.
@@ -105,7 +105,7 @@ class Owner:
 
 
 def call(number: int, does: str = "nothing", pause: float = 0) -> Call:
-    return Call(program.score, json.dumps({"number": number, "does": does, "pause": pause}).encode())
+    return Awaited(program.score, json.dumps({"number": number, "does": does, "pause": pause}).encode())
 
 
 def told(answered: Call) -> Any:
@@ -462,7 +462,7 @@ async def test_whatever_happens_on_the_way_each_call_is_run_once_and_answered_to
             [does] = chance.choices(deeds, [WEIGHTS[deed] for deed in deeds])
             pause = {"much": 200_000.0}.get(does, chance.choice([0.0005, 0.003, 0.03]))
             made = call(number, does, pause)
-            asking = asyncio.ensure_future(pool.run(made))
+            asking = asyncio.ensure_future(run_on(pool, made))
             if chance.random() < 0.2:
                 await asyncio.sleep(chance.random() * 0.02)
                 asking.cancel()

@@ -82,8 +82,8 @@ async def double(carol: Api) -> AsyncIterator[str]:
 @contextmanager
 def counted() -> Iterator[mock.Mock]:
     """How many calls overtook the rest."""
-    with mock.patch.object(Calls, "answer", autospec=True, side_effect=Calls.answer) as answer:
-        yield answer
+    with mock.patch.object(Calls, "begin", autospec=True, side_effect=Calls.begin) as begin:
+        yield begin
 
 
 # --- the same answers ----------------------------------------------------------------------------------------------
