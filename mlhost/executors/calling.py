@@ -155,7 +155,7 @@ class CallingWorker(ABC):
         return math.inf
 
     def _collect(self) -> None:
-        """Pass on all answers that are there by now, but if they are all, not before the worker has its next calls."""
+        """Pass on all answers that are there by now; if the train is over, not before the worker has the next one."""
         self._take_answers()
         self._tell()
 
@@ -235,9 +235,11 @@ class CallingWorker(ABC):
         self._at_rest.set()
         if self._inlet is not None:
             self._inlet.release()
+        if train.owner is None or not train.owner.has_more:
+            self._tell()
         if train.owner is not None:
             train.owner.on_over(train)
-        self._tell()
+            self._tell()
 
     def _tell(self) -> None:
         answered, self._answered = self._answered, []

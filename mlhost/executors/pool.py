@@ -80,6 +80,11 @@ class _Member:
     departed: float = 0.0  # when it was sent its calls
     asked: list[float] = field(default_factory=list)  # when each of these was made
 
+    @property
+    def has_more(self) -> bool:
+        """See `Owner`."""
+        return bool(self.pool._waiting)
+
     def on_back(self, calls: list[Call]) -> None:
         """See `Owner`."""
         self.pool._put_back(calls)

@@ -91,6 +91,10 @@ class Awaited(Call):
 class Owner(Protocol):
     """Who sent a train; told, on the loop, what becomes of it."""
 
+    @property
+    def has_more(self) -> bool:
+        """Whether calls wait for a worker."""
+
     def on_back(self, calls: list[Call]) -> None:
         """These had not begun and are the owner's again."""
 

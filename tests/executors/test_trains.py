@@ -86,6 +86,8 @@ INPUTS = [("number", "integer"), ("does", "character"), ("pause", "numeric")]
 class Owner:
     """Sends calls by themselves, and keeps what it is told."""
 
+    has_more = False
+
     def __init__(self) -> None:
         self.back: list[Call] = []
         self.over = asyncio.Event()
