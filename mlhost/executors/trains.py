@@ -113,7 +113,7 @@ class Train:
         self.function = calls[0].function
         self.owner = owner
         self.count = 0  # of calls that were answered
-        self.is_whole = True  # none was given back, stopped or printed
+        self.is_whole = True  # none failed, was stopped or printed
         self.is_spoiled = False  # the worker is not to be used again
         self.kept: tuple[Call, Kept] | None = None  # whose answer is to be fetched before the worker has another call
 
@@ -139,5 +139,4 @@ class Train:
         kept = min(max(begun - self.number + 1, 0), len(self.calls))
         left = [self.calls.pop() for _ in range(len(self.calls) - kept)]
         left.reverse()
-        self.is_whole = self.is_whole and not left
         return left
