@@ -280,14 +280,19 @@ def half_loaded(contenders: list[Contender], works: list[str], rounds: int, seco
 
 def two_cores(cpus: list[int], seconds: float) -> None:
     """Two workers on all CPUs, beside one worker with one CPU for it and the server, and one on all of them."""
-    rates = []
+    rates: dict[int, list[float]] = {32: [], 64: []}
     for workers, own in (("2", cpus), ("1", cpus[:1]), ("1", cpus)):
         with mlhost(set(own), MLHOST_POOL_WORKERS=workers) as (process, *_):
-            closed(process.targets["svc"], 32, 1, cpus[-1])
-            rates.append(closed(process.targets["svc"], 32, seconds, cpus[-1]).rate)
-    two, one, spread = rates
-    print(f"Iris SVC, two cores, two workers: {two / one:.2f} x one on one core ({one:,.0f} a second),", end=" ")
-    print(f"{two / spread:.2f} x one on two ({spread:,.0f})")
+            for connections, taken in rates.items():
+                closed(process.targets["svc"], connections, 1, cpus[-1])
+                figures = [closed(process.targets["svc"], connections, seconds, cpus[-1]) for _ in range(3)]
+                taken.append(statistics.median(each.rate for each in figures))
+    for connections, (two, one, spread) in rates.items():
+        print(
+            f"Iris SVC, {connections} connections, two cores, two workers: {two:,.0f} a second, {two / one:.2f} x",
+            end=" ",
+        )
+        print(f"one on one core ({one:,.0f}), {two / spread:.2f} x one on two ({spread:,.0f})")
 
 
 def main() -> None:
