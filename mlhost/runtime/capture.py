@@ -54,14 +54,23 @@ def put_back(streams: tuple[Any, Any]) -> None:
 
 
 def flush() -> None:
-    """Write out what Python still buffers; a stream that user code closed or deleted is opened again."""
+    """Write out what Python still buffers; a stream that user code closed, detached or deleted is opened again."""
     for name in OUTPUTS:
         try:
             getattr(sys, name).flush()
         except Exception:  # it may be any object that user code put there
-            if not hasattr(sys, name) or getattr(getattr(sys, name), "closed", False):
+            if _is_gone(name):
                 own = _here.own
                 setattr(sys, name, _stream(_descriptors[name]) if own is None else own.open())
+
+
+def _is_gone(name: str) -> bool:
+    if not hasattr(sys, name):
+        return True
+    try:
+        return bool(getattr(getattr(sys, name), "closed", False))
+    except Exception:  # a stream that is detached does not tell
+        return True
 
 
 def _stream(descriptor: int) -> io.TextIOWrapper:

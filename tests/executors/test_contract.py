@@ -157,6 +157,13 @@ async def test_code_that_closes_its_streams_can_print_again_in_the_next_run(cell
     assert "ZeroDivisionError" in cell.worker.console.text
 
 
+async def test_code_that_detaches_its_streams_can_print_again_in_the_next_run(cell: Cell) -> None:
+    await cell.run("import sys\nsys.stdout.detach(), sys.stderr.detach()")
+    await cell.run("print('still here')\n1 / 0")
+    assert "still here" in cell.worker.console.text
+    assert "ZeroDivisionError" in cell.worker.console.text
+
+
 async def test_code_that_deletes_its_streams_can_print_again_in_the_next_run(cell: Cell) -> None:
     await cell.run("import sys\ndel sys.stdout, sys.stderr")
     await cell.run("print('still here')")
@@ -516,6 +523,16 @@ async def test_a_stream_that_one_call_replaces_does_not_take_the_output_of_the_n
         printed = worker.console.take()
         assert printed.startswith(f"{n}\n")
         assert ("ZeroDivisionError" in printed) == (n == 0)
+
+
+@pytest.mark.parametrize("undone", ["close()", "detach()"])
+async def test_a_stream_that_one_call_undoes_is_there_for_the_next(worker: Worker, undone: str) -> None:
+    code = f"import sys\nprint(n)\nif n == 1: sys.stdout.{undone}, sys.stderr.{undone}"
+    spec = ProgramSpec(code=code, init_code="", inputs=[("n", "integer")], outputs=[], files=[])
+    await worker.call(program.prepare, spec)
+    for n in (1, 0, 1, 2):
+        assert b'"success":true' in await worker.call(program.score, b'{"n": %d}' % n)
+        assert worker.console.take() == f"{n}\n"
 
 
 async def test_a_program_is_prepared_once_and_its_calls_leave_nothing_behind(worker: Worker) -> None:

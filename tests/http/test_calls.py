@@ -6,9 +6,11 @@ import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from unittest import mock
 from urllib.parse import urlsplit
 
+import aiohttp
 import pytest
 from aiohttp.base_protocol import BaseProtocol
 from aiohttp.http_parser import HttpRequestParser
@@ -18,7 +20,8 @@ from hypothesis import strategies as st
 from mlhost.host import Host
 from mlhost.http import heads
 from mlhost.http.scoring import Calls
-from tests.parts import Api, names_and_types
+from mlhost.http.server import serve
+from tests.parts import Api, host_of_its_own, names_and_types
 
 BODY = b'{"x": 3}'
 GOOD = b'"outputParameters":{"y":6}'
@@ -196,6 +199,30 @@ async def test_a_call_that_takes_longer_than_an_idle_connection_may_is_answered(
     with mock.patch("mlhost.http.connection.Connection.keepalive_timeout", 0.1):
         for _ in range(3):
             assert (await wire.ask(double, carol.token, b'{"x": 300}'))[0] == 200
+
+
+async def test_a_connection_that_only_makes_plain_calls_is_closed_when_it_is_idle(tmp_path: Path) -> None:
+    async with (
+        host_of_its_own(tmp_path, server={"keepalive_seconds": 0.3}) as host,
+        serve(host) as url,
+        aiohttp.ClientSession(url) as http,
+    ):
+        admin = await Api(http).login("admin")
+        await admin.publish(
+            "double",
+            "1",
+            "import time\ntime.sleep(0.5 if x else 0)",
+            inputParameterDefinitions=names_and_types(x="integer"),
+        )
+        await admin("POST", "/api/double/1", json={"x": 0})
+        wire = await wired(url)
+        with counted() as plain:
+            for body in (b'{"x": 1}', b'{"x": 0}', b'{"x": 1}'):
+                assert (await wire.ask("/api/double/1", admin.token, body))[0] == 200
+            assert plain.call_count == 3
+            async with asyncio.timeout(2):
+                assert await wire.reader.read() == b""
+        wire.writer.close()
 
 
 # --- heads ---------------------------------------------------------------------------------------------------------
