@@ -110,8 +110,11 @@ def begin(ready: Ready, body: bytes, on_answer: OnAnswer) -> None:
     """
     if ready.compiled is None:
         _Ride(ready.meter, body, on_answer).start(ready.pool)
-    else:
+        return
+    try:
         ready.compiled.begin(body, partial(_on_compiled, ready, body, perf_counter(), on_answer))
+    except Exception as fault:  # the body could not even be read, and nobody has been told anything
+        on_answer(_refusal(fault, ready.meter))
 
 
 def _on_compiled(ready: Ready, body: bytes, asked: float, on_answer: OnAnswer, answer: bytes | None) -> None:

@@ -2,13 +2,16 @@
 
 import asyncio
 from typing import Any
+from unittest.mock import AsyncMock, Mock
 
 import msgspec
 import numpy as np
 import pytest
 
+from mlhost.executors.pool import Pool, PoolSettings
 from mlhost.inprocess import InProcess
 from mlhost.runtime.compiled import Compiled, Plan
+from mlhost.scoring import Ready, begin
 
 PLAN = Plan(
     input="X",
@@ -60,6 +63,22 @@ async def test_calls_that_come_at_once_are_run_together_within_the_bound_and_eac
     assert sum(session.runs) == sum(map(len, calls))
     assert max(session.runs) <= 8
     assert len(session.runs) < len(calls)
+
+
+async def test_a_body_that_cannot_be_read_is_for_a_worker_or_its_caller_is_told(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = InProcess(Compiled(b"", PLAN))
+    deep = b'{"inputData":{"a":[1]},"more":' + b"[" * 20_000 + b"]" * 20_000 + b"}"
+    assert await model.score(deep) is None
+    told: list[bytes | Exception] = []
+    fault = MemoryError("no room for it")
+    ready = Ready("model", "1", Pool(AsyncMock(), PoolSettings(workers=1, queue=1)), compiled=model)
+    monkeypatch.setattr(Compiled, "read", Mock(side_effect=fault))
+    begin(ready, body(1), told.append)
+    assert told == [fault]
+    assert ready.meter.errors == 1
+    assert not session.runs
 
 
 async def test_a_call_alone_is_run_at_once(session: Session) -> None:

@@ -60,7 +60,8 @@ class Compiled:
         self._element = np.dtype(plan["element"])
         self._decode = msgspec.json.Decoder(_body(plan)).decode
         self._table = _named if plan["columns"] else _unnamed(plan["count"])
-        self._misfits = (msgspec.DecodeError, UnicodeDecodeError, ValueError)  # the last: columns of different lengths
+        # ValueError: columns of different lengths; RecursionError: lists in lists without an end, where nobody looks.
+        self._misfits = (msgspec.DecodeError, UnicodeDecodeError, ValueError, RecursionError)
         self._encode = msgspec.json.Encoder().encode
 
     def read(self, body: bytes) -> np.ndarray | None:
