@@ -10,6 +10,8 @@ from mlhost.names import new_id
 from tests.console.conftest import PHONE, Look, Open
 from tests.parts import Api, names_and_types
 
+pytestmark = pytest.mark.untraced
+
 HOSTILE = "<img src=x onerror=alert(1)>"
 CELL = "#code-to-run"
 DARK = {"color_scheme": "dark"}
