@@ -1,12 +1,14 @@
 """The hot path: one call of a published version.
 
 Raw body bytes go to a warm worker, raw answer bytes come back; nothing here parses them, and nothing here can reach
-the store. A compiled model is asked first, in this process.
+the store. A compiled model is asked first, in this process. Large bodies and answers are parcels, files of the host's
+own, which whoever has them closes.
 """
 
 from __future__ import annotations
 
 import asyncio
+import io
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -22,7 +24,7 @@ from mlhost.inprocess import InProcess
 from mlhost.metrics.tally import CODE_FAILED, TIMED_OUT, Meter, Tally
 from mlhost.params import jsontext
 from mlhost.runtime import program
-from mlhost.runtime.parcels import Parcel
+from mlhost.runtime.parcels import ANSWER, Parcel
 
 UNSUCCESSFUL = b'{"success":false'  # how an answer begins that says that the code failed
 NO_CONSOLE = b'""}'  # how every answer of `program.score` ends: an empty consoleOutput
@@ -44,13 +46,15 @@ class Ready:
     meter: Meter = field(default_factory=Meter)
 
 
-async def score(ready: Ready, body: bytes | Parcel) -> bytes:
+async def score(ready: Ready, body: bytes | Parcel) -> bytes | Parcel:
     """One call: a JSON object of inputs -> a WebServiceResult as JSON (contract section 1.3).
 
-    A body in a parcel goes to a worker in chunks, so that the server never holds all of it.
+    A body in a parcel goes to a worker in chunks, and a large answer comes in chunks, so that the server never holds
+    all of either.
 
     Code that fails or takes too long is an answer with `success` false. Invalid if the body does not fit the inputs,
-    Busy when too many wait, Unavailable if the worker died of the call (another one takes its place).
+    Busy when too many wait, Unavailable if the worker died of the call (another one takes its place) or the disk has
+    no room for the answer.
     """
     asked, meter = perf_counter(), ready.meter
     try:
@@ -69,16 +73,16 @@ async def score(ready: Ready, body: bytes | Parcel) -> bytes:
     return await _ride(ready, body)
 
 
-async def _ride(ready: Ready, body: bytes) -> bytes:
-    reply: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+async def _ride(ready: Ready, body: bytes) -> bytes | Parcel:
+    reply: asyncio.Future[bytes | Parcel] = asyncio.get_running_loop().create_future()
 
-    def on_answer(told: bytes | Exception) -> None:
+    def on_answer(told: bytes | Parcel | Exception) -> None:
         if reply.cancelled():  # in this very moment
-            return
-        if isinstance(told, bytes):
-            reply.set_result(told)
-        else:
+            _let_go(told)
+        elif isinstance(told, Exception):
             reply.set_exception(told)
+        else:
+            reply.set_result(told)
 
     call = _Ride(ready.meter, body, on_answer)
     call.start(ready.pool)
@@ -86,10 +90,17 @@ async def _ride(ready: Ready, body: bytes) -> bytes:
         return await reply
     except asyncio.CancelledError:
         ready.pool.abandon(call)
+        if reply.done() and not reply.cancelled() and reply.exception() is None:
+            _let_go(reply.result())
         raise
 
 
-OnAnswer = Callable[[bytes | Exception], None]
+def _let_go(told: bytes | Parcel | Exception) -> None:
+    if isinstance(told, Parcel):
+        told.close()
+
+
+OnAnswer = Callable[[bytes | Parcel | Exception], None]
 
 
 def begin(ready: Ready, body: bytes, on_answer: OnAnswer) -> None:
@@ -133,9 +144,14 @@ class _Ride(Call):
         if self.sent:
             meter.queue.add(self.sent - self.asked)
         if error is None or isinstance(error, CodeFailed):
-            self._on_answer(_told(error or result, self.console, meter.calls, self.asked))
-        else:
-            self._on_answer(_refusal(error, meter))
+            try:
+                told = _told(error or result, self.console, meter.calls, self.asked)
+            except Unavailable as fault:  # there is no room for what it printed
+                error = fault
+            else:
+                self._on_answer(told)
+                return
+        self._on_answer(_refusal(error, meter))
 
 
 def _refusal(fault: Exception, meter: Meter) -> Exception:
@@ -146,21 +162,18 @@ def _refusal(fault: Exception, meter: Meter) -> Exception:
     return fault
 
 
-async def score_on(worker: Worker, body: bytes | Parcel, tally: Tally, since: float) -> bytes:
+async def score_on(worker: Worker, body: bytes | Parcel, tally: Tally, since: float) -> bytes | Parcel:
     """One call on a worker the caller has leased; Invalid as in `score`, WorkerLost if it died of the call.
 
     An answer is counted, with the time `since` then (perf_counter); what is raised is for the caller to count.
     """
     worker.console.clear()  # a thread of an earlier call may have gone on printing
-    answer: bytes | CodeFailed
+    answer: bytes | Parcel | CodeFailed
     try:
-        if isinstance(body, bytes):
-            answer = await worker.call(program.score, body)
-        else:
-            answer = await parcels.open_in(worker.call, parcels.pieces(body), program.score_parcel)
+        answer = await _answered(worker, body)
     except CodeFailed as fault:
         answer = fault
-    except (Invalid, WorkerLost):  # the caller's mistake, and the worker is as good as before; or it is gone
+    except (Invalid, Unavailable, WorkerLost):  # the caller's mistake, a full disk: the worker is as good as before
         raise
     except MlhostError:  # the code broke what answers are made with: the next call gets another worker
         await worker.close(force=True)
@@ -168,16 +181,55 @@ async def score_on(worker: Worker, body: bytes | Parcel, tally: Tally, since: fl
     return _told(answer, worker.console.take(), tally, since)
 
 
-def _told(came_of_it: bytes | CodeFailed, printed: str, tally: Tally, since: float) -> bytes:
+async def _answered(worker: Worker, body: bytes | Parcel) -> bytes | Parcel:
+    """What a call comes to; a large answer is fetched, and never left with the worker."""
+    try:
+        if isinstance(body, bytes):
+            answer = await worker.call(program.score, body)
+        else:
+            answer = await parcels.open_in(worker.call, parcels.pieces(body), program.score_parcel)
+    except (asyncio.CancelledError, CodeFailed):  # it may have been kept just before the call was stopped
+        await parcels.forget(worker.call, ANSWER)
+        raise
+    return answer if isinstance(answer, bytes) else await parcels.fetch(worker, answer)
+
+
+def _told(came_of_it: bytes | Parcel | CodeFailed, printed: str, tally: Tally, since: float) -> bytes | Parcel:
     """The answer to a call, which is counted."""
-    if isinstance(came_of_it, CodeFailed):
-        answer = failed(came_of_it.message)
-        failure = TIMED_OUT if came_of_it.details.get("is_stopped") else CODE_FAILED
-    else:
+    answer: bytes | Parcel
+    if isinstance(came_of_it, bytes):
         answer = came_of_it
         failure = CODE_FAILED if answer.startswith(UNSUCCESSFUL) else ""
+    elif isinstance(came_of_it, Parcel):
+        answer = came_of_it
+        failure = CODE_FAILED if _begin(answer) == UNSUCCESSFUL else ""
+    else:
+        answer = failed(came_of_it.message)
+        failure = TIMED_OUT if came_of_it.details.get("is_stopped") else CODE_FAILED
+    if printed:
+        answer = _with_console(answer, printed)
     tally.answer(perf_counter() - since, failure)
-    return answer.removesuffix(NO_CONSOLE) + jsontext.render(printed) + b"}" if printed else answer
+    return answer
+
+
+def _begin(answer: Parcel) -> bytes:
+    answer.seek(0)
+    return answer.read(len(UNSUCCESSFUL))
+
+
+def _with_console(answer: bytes | Parcel, printed: str) -> bytes | Parcel:
+    """The answer with its last property filled in."""
+    end = jsontext.render(printed) + b"}"
+    if isinstance(answer, bytes):
+        return answer.removesuffix(NO_CONSOLE) + end
+    try:
+        answer.seek(-len(NO_CONSOLE), io.SEEK_END)
+        answer.write(end)
+        answer.flush()
+    except Unavailable:  # the disk is full
+        answer.close()
+        raise
+    return answer
 
 
 def failed(message: str) -> bytes:

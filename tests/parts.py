@@ -46,6 +46,12 @@ def config_for_tests(**sections: dict[str, Any]) -> Config:
     return replace(config, **{name: replace(getattr(config, name), **values) for name, values in changes.items()})
 
 
+def answered(answer: object) -> Any:
+    """What a call of a service came to whose answer travels in one piece."""
+    assert isinstance(answer, bytes)
+    return json.loads(answer)
+
+
 async def run_on(pool: Pool, call: Awaited) -> Any:
     """What a call comes to on a pool's workers, whose caller may go away."""
     pool.start(call)

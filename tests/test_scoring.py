@@ -13,7 +13,7 @@ import pytest
 from mlhost.auth.principal import Principal, Role
 from mlhost.config import Placement
 from mlhost.errors import Unavailable
-from mlhost.executors import Executor, Worker
+from mlhost.executors import Executor, Worker, parcels
 from mlhost.executors.inline import InlineExecutor
 from mlhost.executors.pool import Pool, PoolSettings
 from mlhost.executors.process import ProcessExecutor
@@ -23,7 +23,7 @@ from mlhost.runtime.program import ProgramSpec, prepare
 from mlhost.scoring import Ready, score
 from mlhost.services import Draft
 from mlhost.store.folder import DataFolder
-from tests.parts import COVERAGE, PASSWORD, Api, cheap_passwords, config_for_tests, until
+from tests.parts import COVERAGE, PASSWORD, Api, answered, cheap_passwords, config_for_tests, until
 
 CALLERS = 32
 CANCELS = 1000
@@ -110,7 +110,11 @@ async def test_a_thousand_cancels_at_random_never_bring_a_reply_to_another_calle
 ) -> None:
     monkeypatch.setattr("mlhost.executors.pool.PROVEN_CALLS", 0)
     ready = busy_host.services.ready(name, "1")
-    crowd = Crowd(lambda body: score(ready, body), CANCELS, LOUD[name])
+
+    async def ask(body: bytes) -> bytes:
+        return await parcels.whole(await score(ready, body))
+
+    crowd = Crowd(ask, CANCELS, LOUD[name])
     await crowd.come()
     assert crowd.cancelled >= CANCELS
     assert crowd.answered > 100
@@ -233,7 +237,7 @@ async def make_anywhere(
 
 
 async def ask(ready: Ready, how: str) -> dict[str, Any]:
-    answer: dict[str, Any] = json.loads(await score(ready, json.dumps({"how": how}).encode()))
+    answer: dict[str, Any] = answered(await score(ready, json.dumps({"how": how}).encode()))
     return answer
 
 

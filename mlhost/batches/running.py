@@ -18,7 +18,7 @@ from typing import TypeVar
 from mlhost import services as versions
 from mlhost.batches.ledger import Batch, Ledger
 from mlhost.errors import Busy, MlhostError, NotFound, Unavailable, WorkerLost
-from mlhost.executors import Worker
+from mlhost.executors import Worker, parcels
 from mlhost.scoring import Ready, failed, score_on
 from mlhost.services import Service, Services
 
@@ -112,7 +112,8 @@ class Run:
             async with self._lease(service, edition) as worker:
                 self.state = "InProgress"
                 try:
-                    return await score_on(worker, text, tally, perf_counter())
+                    # Whole, however large: the store takes no pieces.
+                    return await parcels.whole(await score_on(worker, text, tally, perf_counter()))
                 except WorkerLost as loss:
                     tally.refuse(loss)
                     lost = loss.message

@@ -6,6 +6,7 @@ Nothing above this floor knows which placement is in use.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, Protocol, TypeVar
 
 from mlhost.runtime.workspace import Workspace
@@ -21,6 +22,7 @@ Result = TypeVar("Result")
 class Worker(Protocol):
     """One interpreter that holds one workspace and runs one function at a time."""
 
+    folder: Path  # the workspace's
     deadline_seconds: float  # that each call may take
     deadline_setting: str  # by which name the one who set it knows it, or ""
     python: str  # the version it runs, "3.11.7"

@@ -13,12 +13,14 @@ import math
 import platform
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, Concatenate
 
 from mlhost.errors import CodeFailed, MlhostError, WorkerLost
 from mlhost.executors import Given, Result
 from mlhost.executors.console import Console, Inlet
 from mlhost.executors.trains import Awaited, Call, Owner, Train
+from mlhost.runtime.parcels import Kept
 from mlhost.runtime.workspace import Workspace
 
 GRACE_SECONDS = 1.8  # between asking a call or a worker to stop and giving it up: it is gone within two seconds
@@ -31,7 +33,8 @@ class CallingWorker(ABC):
     carries = 1  # calls that may travel in one train
     _first_look_seconds = math.inf  # between the start of a call and the first `_look`
 
-    def __init__(self, deadline_seconds: float, output_bytes: int) -> None:
+    def __init__(self, folder: Path, deadline_seconds: float, output_bytes: int) -> None:
+        self.folder = folder
         self.console = Console(output_bytes)
         self.lost = ""
         self.deadline_seconds = deadline_seconds
@@ -40,6 +43,7 @@ class CallingWorker(ABC):
         self._inlet: Inlet | None = None
         self._turn = asyncio.Lock()
         self._train: Train | None = None
+        self._answered: list[tuple[Call, MlhostError | None, Any]] = []  # and whoever made them is to be told
         self._at_rest = asyncio.Event()  # there is no train
         self._at_rest.set()
         self._next_number = 1
@@ -135,7 +139,7 @@ class CallingWorker(ABC):
         """Have no more calls of the train begin; `_on_recalled` is told when that is so."""
 
     @abstractmethod
-    def _collect(self) -> None:
+    def _take_answers(self) -> None:
         """Have `_on_answer` told of all answers that are there by now."""
 
     @abstractmethod
@@ -150,6 +154,11 @@ class CallingWorker(ABC):
         """See whether the running call keeps the placement's own limits, else stop it; seconds until the next look."""
         return math.inf
 
+    def _collect(self) -> None:
+        """Pass on all answers that are there by now; if the train is over, not before the worker has the next one."""
+        self._take_answers()
+        self._tell()
+
     def _on_answer(self, number: int, error: MlhostError | None, result: Any, is_last: bool) -> None:
         """What the call of that number came to; it may have printed something if no other follows it in its train."""
         train = self._train
@@ -163,13 +172,24 @@ class CallingWorker(ABC):
             train.is_whole = False
             self._forget_stop()
         train.note(error)
+        if type(result) is Kept and train.owner is not None:
+            self._hold(train, call, told, result)
+            return
         if train.owner is not None and (is_last or not self.console.is_empty):
             self._take_console(train, call)
-        call.answer(told, result)
+        self._answered.append((call, told, result))
         if is_last:
             self._give_back(train, number)
         elif not train.calls:
             self._end_train(train)
+
+    def _hold(self, train: Train, call: Call, error: MlhostError | None, kept: Kept) -> None:
+        """The owner fetches what was kept and tells the caller then; the worker has not gone on, and has no train."""
+        self._take_console(train, call)
+        train.kept = call, kept
+        if error is not None:
+            self._answered.append((call, error, None))
+        self._give_back(train, train.number - 1)
 
     def _take_console(self, train: Train, call: Call) -> None:
         if self._inlet is not None:
@@ -215,8 +235,16 @@ class CallingWorker(ABC):
         self._at_rest.set()
         if self._inlet is not None:
             self._inlet.release()
+        if train.owner is None or not train.owner.has_more:
+            self._tell()
         if train.owner is not None:
             train.owner.on_over(train)
+            self._tell()
+
+    def _tell(self) -> None:
+        answered, self._answered = self._answered, []
+        for call, error, result in answered:
+            call.answer(error, result)
 
     def _lose(self, reason: str) -> None:
         """The worker is no more: tell the caller that waits, and whoever calls later."""

@@ -138,6 +138,8 @@ def _run(
 ) -> None:
     """The calls of a train, until the host takes back the rest, or one has printed, failed or answered at length.
 
+    So an answer that is kept is fetched before another call begins.
+
     What is kept on the board is read before what comes over the channel, so nothing may be kept after that.
     """
     gate, me = interrupt.main_gate(), os.getpid()
@@ -153,7 +155,7 @@ def _run(
         if os.getpid() != me:  # user code forked and its child came back here: only the worker may answer
             os._exit(0)
         is_owed = board.has_room(reply)
-        if has_ended := not is_owed or has_failed or spout.has_printed():
+        if has_ended := not is_owed or has_failed or spout.has_printed() or bool(workspace.parcels):
             board.end(number)  # before the answer is there to be read
         if is_owed:
             board.keep(reply)

@@ -132,9 +132,9 @@ class InlineThread(WorkspaceThread):
             self._done.append((number, error, result, has_ended))
             number += 1
             if waiting and (now := time.monotonic()) > ring_at:
-                self.tell(self.collect)
+                self.tell(self.listener.on_bell)
                 ring_at = now + RING_SECONDS
-        self.tell(self.collect)
+        self.tell(self.listener.on_bell)
 
     def _answer(self, function: Callable[..., Any], arguments: tuple[Any, ...]) -> tuple[MlhostError | None, Any]:
         me = os.getpid()

@@ -20,8 +20,9 @@ from time import monotonic, perf_counter
 from typing import Any
 
 from mlhost.errors import Busy, MlhostError, Unavailable
-from mlhost.executors import Worker
-from mlhost.executors.trains import TRAIN_CALLS, Call, Train
+from mlhost.executors import Worker, parcels
+from mlhost.executors.trains import HARMLESS, TRAIN_CALLS, Call, Train
+from mlhost.runtime.parcels import Kept
 
 log = logging.getLogger(__name__)
 
@@ -31,8 +32,9 @@ LONGEST_PATIENCE_SECONDS = 60.0
 # Why a worker was replaced: it died, or pool.max_calls and pool.max_growth_bytes had it go.
 LOST, CALLS, GROWTH = "lost", "max_calls", "max_growth"
 CALLS_BETWEEN_WEIGHINGS = 100
-QUICK_SECONDS = 0.002  # a call of a service takes on average, whose calls ride together
-PROVEN_CALLS = 32  # that were quick one after the other, printed nothing and did not fail
+QUICK_SECONDS = 0.002  # a call of a service takes on average, at the most, whose calls ride together
+PACE_TRAINS = 16  # that the average goes over: a machine that had something else to do makes no service slow
+PROVEN_CALLS = 32  # one after the other that printed nothing and did not fail
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +80,11 @@ class _Member:
     idle_since: float = 0.0  # monotonic
     departed: float = 0.0  # when it was sent its calls
     asked: list[float] = field(default_factory=list)  # when each of these was made
+
+    @property
+    def has_more(self) -> bool:
+        """See `Owner`."""
+        return bool(self.pool._waiting)
 
     def on_back(self, calls: list[Call]) -> None:
         """See `Owner`."""
@@ -139,7 +146,8 @@ class Pool:
         self._waiting: deque[_Waiter] = deque()
         self._waiting_patiently: deque[_Waiter] = deque()
         self._riding: list[_Member] = []  # those that have calls of `run`
-        self._quick_calls = 0  # one after the other
+        self._proven_calls = 0
+        self._pace_seconds = QUICK_SECONDS  # what a call takes
         self._gathering = False  # calls until the loop's next turn
         self._held_patiently = 0  # workers that patient callers have
         self._closed = False
@@ -334,7 +342,7 @@ class Pool:
 
     @property
     def _is_quick(self) -> bool:
-        return self._quick_calls >= PROVEN_CALLS
+        return self._proven_calls >= PROVEN_CALLS and self._pace_seconds < QUICK_SECONDS
 
     def _gather(self, call: Call) -> None:
         """Have the call leave together with others that come in the same turn of the loop: it is not alone."""
@@ -393,17 +401,36 @@ class Pool:
         # Those behind the first have waited for the ones before them.
         self.times.queue_seconds += sum(member.departed - asked for asked in member.asked[:count])
         self.times.queue_seconds += seconds * (count - 1) / 2 if count else 0.0
-        is_quick = train.is_whole and seconds < QUICK_SECONDS * count
-        self._quick_calls = self._quick_calls + count if is_quick else 0
+        self._proven_calls = self._proven_calls + count if train.is_whole else 0
+        if count:
+            self._pace_seconds += (seconds / count - self._pace_seconds) / PACE_TRAINS
         member.calls += count
-        if train.is_spoiled:
+        if train.kept is not None:
+            self._spawn(self._fetch(member, *train.kept))
+        elif train.is_spoiled:
             self._replace(member, LOST)
         else:
             self._take_back(member)
 
+    async def _fetch(self, member: _Member, call: Call, kept: Kept) -> None:
+        """Have the answer before the worker gets another call, or have it dropped if nobody waits for it any more."""
+        begins, is_sound = perf_counter(), True
+        try:
+            if call.done():
+                await parcels.forget(member.worker.call, kept.parcel)
+            else:
+                call.answer(None, await parcels.fetch(member.worker, kept))
+        except Exception as fault:  # the worker died, say, or the disk is full
+            call.answer(fault, None)
+            is_sound = isinstance(fault, (*HARMLESS, Unavailable))
+        self.times.run_seconds += perf_counter() - begins
+        if is_sound:
+            self._take_back(member)
+        else:
+            self._replace(member, LOST)
+
     def _put_back(self, calls: list[Call]) -> None:
         """Calls that were sent and have not begun are the next ones."""
-        self._quick_calls = 0
         self._waiting.extendleft(call for call in reversed(calls) if not call.done())
         self._leave()
 

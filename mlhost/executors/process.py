@@ -85,8 +85,7 @@ class ProcessWorker(CallingWorker):
     carries = TRAIN_CALLS
 
     def __init__(self, folder: Path, deadline_seconds: float, settings: ProcessSettings) -> None:
-        super().__init__(deadline_seconds, settings.output_bytes)
-        self._folder = folder
+        super().__init__(folder, deadline_seconds, settings.output_bytes)
         self._settings = settings
         self._meter: Meter | None = None
         self._kill_reason = ""  # why the host killed the worker
@@ -117,7 +116,7 @@ class ProcessWorker(CallingWorker):
         with theirs:
             await self._channel.connect(ours)
             mark = new_mark()
-            spec = {"folder": str(self._folder), "limits": self._settings.limits(), "mark": mark}
+            spec = {"folder": str(self.folder), "limits": self._settings.limits(), "mark": mark}
             forked = await template.fork(spec, (theirs.fileno(), self._inlet.writer, shared), self._on_exit)
         self._number = forked.number
         self._meter = Meter(self._settings.cpu_seconds, forked, mark)
@@ -133,7 +132,7 @@ class ProcessWorker(CallingWorker):
             self._on_exit("it never started")
         if not self._ended.is_set():
             await self._end(force)
-        await asyncio.to_thread(shutil.rmtree, self._folder, ignore_errors=True)
+        await asyncio.to_thread(shutil.rmtree, self.folder, ignore_errors=True)
 
     async def _end(self, force: bool) -> None:
         if force:
@@ -174,7 +173,7 @@ class ProcessWorker(CallingWorker):
         if not self.lost:
             self._on_recalled(train, self._begun())
 
-    def _collect(self) -> None:
+    def _take_answers(self) -> None:
         """See `CallingWorker`; the host is woken up for this, or looks by itself."""
         if self._board is not None:
             try:

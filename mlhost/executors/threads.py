@@ -39,6 +39,7 @@ class Listener:
 
     on_ready: Callable[[], None]  # it waits for calls
     on_answer: Callable[[int, MlhostError | None, Any, bool], None]  # see `CallingWorker._on_answer`
+    on_bell: Callable[[], None]  # there are answers to be asked for
     on_end: Callable[[str], None]  # it is about to end; the text says why it should not have, if so
 
 
@@ -146,8 +147,7 @@ class ThreadWorker(CallingWorker):
     def __init__(
         self, folder: Path, deadline_seconds: float, output_bytes: int, on_closed: Callable[[ThreadWorker], None]
     ) -> None:
-        super().__init__(deadline_seconds, output_bytes)
-        self._folder = folder
+        super().__init__(folder, deadline_seconds, output_bytes)
         self._on_closed = on_closed
         self._thread: WorkspaceThread | None = None
         self._is_left_behind = False
@@ -166,10 +166,10 @@ class ThreadWorker(CallingWorker):
     async def start(self, make: MakeThread) -> None:
         """Start the thread and wait until the workspace is its own."""
         self._inlet = Inlet(self.console)
-        listener = Listener(self._on_ready, self._on_answer, self._on_end)
+        listener = Listener(self._on_ready, self._on_answer, self._collect, self._on_end)
         thread: WorkspaceThread | None = None
         try:
-            thread = make(self._folder, self._inlet.writer, listener)
+            thread = make(self.folder, self._inlet.writer, listener)
             await thread.connect()
             thread.start()
         except BaseException as fault:
@@ -193,7 +193,7 @@ class ThreadWorker(CallingWorker):
         self._lose(self.lost or self._closed_reason)
         if self._thread is not None and not self._is_left_behind:
             await self._end(self._thread)
-        await asyncio.to_thread(shutil.rmtree, self._folder, ignore_errors=True)
+        await asyncio.to_thread(shutil.rmtree, self.folder, ignore_errors=True)
         self._on_closed(self)
 
     async def _end(self, thread: WorkspaceThread) -> None:
@@ -220,7 +220,7 @@ class ThreadWorker(CallingWorker):
         assert self._thread is not None
         self._on_recalled(train, self._thread.recall())
 
-    def _collect(self) -> None:
+    def _take_answers(self) -> None:
         if self._thread is not None:
             self._thread.collect()
 
@@ -240,7 +240,7 @@ class ThreadWorker(CallingWorker):
 
     def _leave_behind(self, reason: str) -> None:
         self._is_left_behind = True
-        log.warning("code that does not stop is left running in the server, in %s: %s", self._folder, reason)
+        log.warning("code that does not stop is left running in the server, in %s: %s", self.folder, reason)
         self._lose(f"{reason}, and its code still runs in the server")
 
     # --- what the thread tells -------------------------------------------------------------------------------------

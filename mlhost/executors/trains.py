@@ -11,6 +11,7 @@ from time import perf_counter
 from typing import Any, Protocol
 
 from mlhost.errors import CodeFailed, Invalid, MlhostError, WorkerLost
+from mlhost.runtime.parcels import Kept, Parcel
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +49,8 @@ class Call(ABC):
     def answer(self, error: Exception | None, result: Any) -> None:
         """Tell whoever still waits."""
         if self.done():
+            if isinstance(result, Parcel):  # which nobody else would close
+                result.close()
             return
         self._is_done = True
         try:
@@ -88,17 +91,21 @@ class Awaited(Call):
 class Owner(Protocol):
     """Who sent a train; told, on the loop, what becomes of it."""
 
+    @property
+    def has_more(self) -> bool:
+        """Whether calls wait for a worker."""
+
     def on_back(self, calls: list[Call]) -> None:
         """These had not begun and are the owner's again."""
 
     def on_over(self, train: Train) -> None:
-        """All others are answered, and the worker is free."""
+        """All others are answered, but for one whose answer is `kept`, and the worker is free."""
 
 
 class Train:
     """Calls of one function that a worker has and has not answered yet, in order."""
 
-    __slots__ = ("calls", "count", "first", "function", "is_spoiled", "is_whole", "number", "owner")
+    __slots__ = ("calls", "count", "first", "function", "is_spoiled", "is_whole", "kept", "number", "owner")
 
     def __init__(self, first: int, calls: Sequence[Call], owner: Owner | None) -> None:
         self.first = self.number = first  # of the first call, and of the first that is not answered
@@ -106,8 +113,9 @@ class Train:
         self.function = calls[0].function
         self.owner = owner
         self.count = 0  # of calls that were answered
-        self.is_whole = True  # none was given back, stopped or printed
+        self.is_whole = True  # none failed, was stopped or printed
         self.is_spoiled = False  # the worker is not to be used again
+        self.kept: tuple[Call, Kept] | None = None  # whose answer is to be fetched before the worker has another call
 
     @property
     def last(self) -> int:
@@ -131,5 +139,4 @@ class Train:
         kept = min(max(begun - self.number + 1, 0), len(self.calls))
         left = [self.calls.pop() for _ in range(len(self.calls) - kept)]
         left.reverse()
-        self.is_whole = self.is_whole and not left
         return left

@@ -91,7 +91,7 @@ class Connection(web.RequestHandler):
             self._forget_header()
             self._stop_waiting()
             self._is_calling = self._request_in_progress = True  # `shutdown` waits for the end
-            self._calls.begin(*called, data[size:], self._on_answer)
+            self._calls.begin(*called, data[size:], self)
             return
         self._stop_waiting()
         self._is_plain = self._is_plain and missing >= 0
@@ -155,7 +155,7 @@ class Connection(web.RequestHandler):
             return None
         return self._calls.accept(self._read, self.transport)
 
-    def _on_answer(self, response: bytes, is_kept: bool) -> None:
+    def on_answer(self, response: bytes, is_kept: bool) -> None:
         """Send the answer to the call, and go on; not before the client reads, if it does not."""
         try:
             if self.transport is not None:  # else the client went away
@@ -187,6 +187,13 @@ class Connection(web.RequestHandler):
             )  # not at once: who asks for a thousand things may be refused all of them
         else:
             self._is_calling = False
+
+    async def send(self, piece: bytes) -> None:
+        """Send a piece of an answer before its end; ConnectionError if the client went away."""
+        if self.transport is None:
+            raise ConnectionResetError("The client went away.")
+        self.transport.write(piece)
+        await self._drain_helper()
 
     def _begin(self, data: bytes) -> None:
         """Wait a moment for the body, from its first piece on; for a slower one aiohttp waits, and ends that wait."""

@@ -24,9 +24,10 @@ from msgspec import Meta
 from multidict import MultiDictProxy
 
 from mlhost.errors import Invalid
+from mlhost.executors import parcels
 from mlhost.http.keys import HOST
 from mlhost.params import jsontext
-from mlhost.runtime.parcels import Parcel
+from mlhost.runtime.parcels import SMALL_BYTES, Parcel
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +35,6 @@ Wire = TypeVar("Wire", bound=msgspec.Struct)
 Read = TypeVar("Read")
 
 PIECE_BYTES = 1 << 18  # of a file that are passed on at once
-SMALL_BYTES = 1 << 20  # of a body that is held in memory
 MAX_TEXT_BYTES = 1 << 20  # of a text in a form
 SLOWEST_BYTES_PER_SECOND = 10_000  # that a sender may keep up, after the first `server.body_seconds`
 
@@ -261,6 +261,14 @@ def record(value: Any, *, status: int = 200, location: str | None = None) -> web
 def json_bytes(text: bytes) -> web.Response:
     """JSON that is written already."""
     return web.Response(body=text, content_type="application/json")
+
+
+async def json_pieces(request: web.Request, text: bytes | Parcel) -> web.StreamResponse:
+    """The same, sent in pieces if it is large; a parcel is closed."""
+    if isinstance(text, bytes) and len(text) <= SMALL_BYTES:
+        return json_bytes(text)
+    with parcels.held(text) as size:
+        return await stream(request, parcels.pieces(text), size, {"Content-Type": "application/json"})
 
 
 def attachment(content: bytes, name: str) -> web.Response:

@@ -7,9 +7,11 @@ requests (`consume`), which also tells what is wrong with it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import logging
+from collections.abc import Coroutine
 from functools import partial
 from time import perf_counter
+from typing import Any, Protocol
 from uuid import uuid4
 
 from aiohttp import web
@@ -18,15 +20,19 @@ from aiohttp.http import SERVER_SOFTWARE
 
 from mlhost.auth.principal import Principal
 from mlhost.errors import Busy, NotFound, Unavailable
+from mlhost.executors import parcels
 from mlhost.http import errors, guard
-from mlhost.http.exchange import json_bytes, whole
+from mlhost.http.exchange import json_pieces, whole
 from mlhost.http.heads import Head
 from mlhost.http.keys import HOST, TRAFFIC
 from mlhost.http.origins import ORIGINS
 from mlhost.http.routes import Routes
 from mlhost.http.trail import SCORING
 from mlhost.openapi.operations import Bytes, Operation
-from mlhost.scoring import Ready, begin, score
+from mlhost.runtime.parcels import SMALL_BYTES, Parcel
+from mlhost.scoring import OnAnswer, Ready, begin, score
+
+log = logging.getLogger(__name__)
 
 routes = Routes("Service Consumption APIs")
 
@@ -41,16 +47,24 @@ JSON = f"Content-Type: application/json\r\n{SERVER}"
     "/api/{name}/{version}",
     tells=Operation("consume", takes=Bytes("application/json"), refuses=(NotFound, Busy, Unavailable)),
 )
-async def consume(request: web.Request) -> web.Response:
+async def consume(request: web.Request) -> web.StreamResponse:
     """One call of a published version."""
     match, services = request.match_info, request.app[HOST].services
     services.called(match["name"], match["version"])  # what nobody could answer is not waited for
     async with whole(request) as inputs:
         # Only now: the version may have been patched while the body was on its way.
-        return json_bytes(await score(services.called(match["name"], match["version"]), inputs))
+        answer = await score(services.called(match["name"], match["version"]), inputs)
+    return await json_pieces(request, answer)
 
 
-OnAnswer = Callable[[bytes, bool], None]
+class Client(Protocol):
+    """Who is answered."""
+
+    async def send(self, piece: bytes) -> None:
+        """Take a piece of an answer before its end; ConnectionError if the client went away."""
+
+    def on_answer(self, response: bytes, is_kept: bool) -> None:
+        """Take the whole answer, head and all, or what is left of it; `is_kept` says whether the connection is."""
 
 
 class Calls:
@@ -79,30 +93,60 @@ class Calls:
         except NotFound:
             return None
 
-    def begin(self, ready: Ready, who: Principal, inputs: bytes, on_answer: OnAnswer) -> None:
-        """One call; `on_answer` is told the whole answer, head and all, and whether the connection is kept."""
-        on_scored = partial(self._on_scored, who, perf_counter(), on_answer)
+    def begin(self, ready: Ready, who: Principal, inputs: bytes, client: Client) -> None:
+        """One call; `client` gets the answer."""
+        on_scored = partial(self._on_scored, who, perf_counter(), client)
         self._traffic.begin()
         if ready.together is None:
             begin(ready, inputs, on_scored)
         else:
-            task = asyncio.get_running_loop().create_task(_awaited(ready, inputs, on_scored))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._spawn(_awaited(ready, inputs, on_scored))
 
-    def _on_scored(self, who: Principal, started: float, on_answer: OnAnswer, came: bytes | Exception) -> None:
+    def _on_scored(self, who: Principal, started: float, client: Client, came: bytes | Parcel | Exception) -> None:
         try:
-            on_answer(self._told(came, who, started), not self._traffic.draining)
+            if isinstance(came, Exception):
+                response = self._failed(came, who, started)
+            else:
+                self._count(who, started)
+                if not isinstance(came, bytes) or len(came) > SMALL_BYTES:
+                    self._traffic.begin()  # until it is sent
+                    self._spawn(self._send(came, client))
+                    return
+                response = self._head(200, "OK", JSON, len(came)) + came
+            client.on_answer(response, not self._traffic.draining)
         finally:
             self._traffic.end()
 
-    def _told(self, came: bytes | Exception, who: Principal, started: float) -> bytes:
-        if isinstance(came, Exception):
-            return self._failed(came, who, started)
+    def _count(self, who: Principal, started: float) -> None:
         self._answers[ANSWERED] += 1
         if errors.is_logged(200, is_frequent=True):
             errors.log_request(*SCORING, 200, perf_counter() - started, who, uuid4().hex)
-        return self._head(200, "OK", JSON, len(came)) + came
+
+    async def _send(self, content: bytes | Parcel, client: Client) -> None:
+        try:
+            is_sent = await self._send_pieces(content, client)
+            client.on_answer(b"", is_sent and not self._traffic.draining)
+        finally:
+            self._traffic.end()
+
+    async def _send_pieces(self, content: bytes | Parcel, client: Client) -> bool:
+        """Send a large answer a piece at a time; whether it has been sent whole."""
+        try:
+            with parcels.held(content) as size:
+                await client.send(self._head(200, "OK", JSON, size))
+                async for piece in parcels.pieces(content):
+                    await client.send(piece)
+        except ConnectionError:  # the client went away
+            return False
+        except Exception:  # too late for another answer
+            log.exception("an answer broke off")
+            return False
+        return True
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     def _failed(self, fault: Exception, who: Principal, started: float) -> bytes:
         request_id = uuid4().hex
@@ -119,8 +163,8 @@ class Calls:
         return head.encode()
 
 
-async def _awaited(ready: Ready, inputs: bytes, on_scored: Callable[[bytes | Exception], None]) -> None:
-    came: bytes | Exception
+async def _awaited(ready: Ready, inputs: bytes, on_scored: OnAnswer) -> None:
+    came: bytes | Parcel | Exception
     try:
         came = await score(ready, inputs)
     except Exception as fault:

@@ -17,6 +17,7 @@ from mlhost.params.frames import decode_frame, encode_frame, pandas
 from mlhost.params.signature import Signature
 from mlhost.runtime import capture, samples
 from mlhost.runtime.interrupt import interruptible
+from mlhost.runtime.parcels import SMALL_BYTES
 from mlhost.runtime.program import PLAIN_ANSWER
 from mlhost.runtime.realtime import INPUT, OUTPUT, Columns, Estimator
 from mlhost.runtime.workspace import Workspace
@@ -24,6 +25,7 @@ from mlhost.runtime.workspace import Workspace
 if TYPE_CHECKING:
     import pandas as pd
 
+MOST_BYTES = SMALL_BYTES - 200  # of what a call gives: what is large is fetched by itself
 TRIED = 16  # rows that are asked alone and together
 WORTHWHILE = 2.0  # times as many rows a second, or calls do better next to each other
 
@@ -116,4 +118,4 @@ def _predicted(workspace: Workspace, frames: list[pd.DataFrame]) -> list[Columns
 
 def _split(signature: Signature, answers: list[Columns]) -> list[bytes | None]:
     told = [signature.encode({OUTPUT: columns}) for columns in answers]
-    return [None if fault else PLAIN_ANSWER % outputs for outputs, fault in told]
+    return [None if fault or len(outputs) > MOST_BYTES else PLAIN_ANSWER % outputs for outputs, fault in told]

@@ -1,7 +1,8 @@
 """Parcels: bytes on their way into or out of a worker, a chunk at a time, so that nobody holds all of them.
 
 A parcel is an unnamed file beside the working directory, or in memory while little came in. The host chooses its
-number, so it can drop a parcel even when it never heard what became of the call that was to fill it.
+number, so it can drop a parcel even when it never heard what became of the call that was to fill it. The answer of a
+call of a service that is too large to travel in one piece is kept under the number ANSWER.
 """
 
 from __future__ import annotations
@@ -11,9 +12,9 @@ import io
 import os
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from mlhost.errors import NotFound, Unavailable
+from mlhost.errors import CodeFailed, NotFound, Unavailable
 from mlhost.runtime import limits
 from mlhost.runtime.workspace import Workspace
 
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
 CHUNK_BYTES = 1 << 20  # that travel with one call
+SMALL_BYTES = CHUNK_BYTES  # of a body or an answer that is held in memory and travels in one piece
+MAX_ANSWER_BYTES = 1 << 31
+ANSWER = 0  # the number of the parcel an answer is kept in; those the host gives begin with 1
 MEMORY_BYTES = CHUNK_BYTES  # of a parcel before it moves to disk, where making and removing a file takes its time
 
 
@@ -36,6 +40,18 @@ class Parcel(io.BufferedIOBase):
         self._file: io.BytesIO | io.BufferedRandom = io.BytesIO()
         if not small:
             self._file = self._moved(self._file)
+
+    @classmethod
+    def of(cls, folder: Path, content: bytes) -> Parcel:
+        """One that holds what is in memory already, and stays there while nothing is written to it."""
+        parcel = cls(folder, small=True)
+        parcel._file = io.BytesIO(content)  # shares the bytes
+        return parcel
+
+    @property
+    def size(self) -> int:
+        """How many bytes it has; the position is its end then."""
+        return self.seek(0, io.SEEK_END)
 
     def readable(self) -> bool:
         """It can be read."""
@@ -101,6 +117,13 @@ class _OnDisk(io.FileIO):
             raise _no_room(fault) from fault
 
 
+class Kept(NamedTuple):
+    """An answer that waits to be fetched: `size` bytes in a parcel."""
+
+    parcel: int
+    size: int
+
+
 def _no_room(fault: OSError) -> Unavailable:
     return Unavailable(f"There is no room beside the workspace: {fault.strerror}{limits.note(fault)}.")
 
@@ -110,6 +133,14 @@ def create(workspace: Workspace, number: int, *, small: bool = False) -> Parcel:
     drop(workspace, number)
     workspace.parcels[number] = parcel = Parcel(workspace.folder.parent, small=small)
     return parcel
+
+
+def keep(workspace: Workspace, answer: bytes) -> Kept:
+    """Keep an answer until it is fetched; CodeFailed if it is larger than any may be."""
+    if len(answer) > MAX_ANSWER_BYTES:
+        raise CodeFailed(f"The answer has {len(answer)} bytes; at most {MAX_ANSWER_BYTES} can be sent.")
+    workspace.parcels[ANSWER] = Parcel.of(workspace.folder.parent, answer)
+    return Kept(ANSWER, len(answer))
 
 
 def find(workspace: Workspace, number: int) -> Parcel:

@@ -27,6 +27,7 @@ from mlhost.params.signature import Signature
 from mlhost.runtime import capture, limits, parcels
 from mlhost.runtime.interrupt import interruptible
 from mlhost.runtime.outcome import Outcome, Output
+from mlhost.runtime.parcels import SMALL_BYTES, Kept
 from mlhost.runtime.workspace import Workspace, list_objects, look
 
 FOLDER_TICK_NS = 20_000_000  # file systems stamp times by the kernel's tick: 10 ms at most, doubled
@@ -171,17 +172,19 @@ def prepare(workspace: Workspace, spec: ProgramSpec) -> None:
         gc.freeze()
 
 
-def score(workspace: Workspace, body: bytes) -> bytes:
+def score(workspace: Workspace, body: bytes) -> bytes | Kept:
     """One call of the prepared program: JSON object of inputs -> WebServiceResult as JSON (contract section 1.3).
 
-    `consoleOutput` is the last property and empty: the host, which reads the console, fills it in.
+    `consoleOutput` is the last property and empty: the host, which reads the console, fills it in. What is large waits
+    to be fetched, unless it is in the host's memory anyway.
     """
     if workspace.program is None:
         raise Invalid("This worker has no program.")
-    return workspace.program.run(workspace, body)
+    answer = workspace.program.run(workspace, body)
+    return answer if len(answer) <= SMALL_BYTES or not workspace.is_alone else parcels.keep(workspace, answer)
 
 
-def score_parcel(workspace: Workspace, parcel: int) -> bytes:
+def score_parcel(workspace: Workspace, parcel: int) -> bytes | Kept:
     """One call as `score` answers it, of the body in the parcel of that number."""
     file = parcels.find(workspace, parcel)
     file.seek(0)

@@ -23,13 +23,20 @@ from load import resident_mb
 from machine import Server, describe, running
 
 SERVICES = (1, 10, 100, 1000)
-BODIES = (100, 10_000, 1_000_000, 10_000_000, 100_000_000)  # bytes
+SIZES = (100, 10_000, 1_000_000, 10_000_000, 100_000_000)  # of a body or an answer, bytes
 CONNECTIONS = (1, 10, 100, 1000, 10_000)
+PIECE_BYTES = 1 << 18  # of an answer that are read at once
 ECHO = {
     "runtimeType": "Python",
     "code": "y = len(x)",
     "inputParameterDefinitions": [{"name": "x", "type": "character"}],
     "outputParameterDefinitions": [{"name": "y", "type": "integer"}],
+}
+REPEAT = {
+    "runtimeType": "Python",
+    "code": "y = 'a' * x",
+    "inputParameterDefinitions": [{"name": "x", "type": "integer"}],
+    "outputParameterDefinitions": [{"name": "y", "type": "character"}],
 }
 
 
@@ -44,11 +51,15 @@ def started(folder: str, **settings: str) -> Iterator[tuple[Server, float]]:
 
 
 def call(server: Server, method: str, path: str, body: Any = None) -> Any:
+    with ask(server, method, path, body) as answer:
+        return json.loads(answer.read() or b"null")
+
+
+def ask(server: Server, method: str, path: str, body: Any = None) -> Any:
     headers = {"Authorization": f"Bearer {server.token}", "Content-Type": "application/json"}
     content = None if body is None else body if isinstance(body, bytes) else json.dumps(body).encode()
     request = urllib.request.Request(server.url + path, content, headers, method=method)
-    with urllib.request.urlopen(request, timeout=120) as answer:
-        return json.loads(answer.read() or b"null")
+    return urllib.request.urlopen(request, timeout=120)
 
 
 def services(most: int) -> None:
@@ -73,17 +84,33 @@ def services(most: int) -> None:
 
 def bodies() -> None:
     """The time of a call with a body of so many bytes, and the most memory the server has had."""
-    for size in BODIES:
+    for size in SIZES:
         with tempfile.TemporaryDirectory() as folder, started(folder) as (server, _):
             call(server, "POST", "/services/echo/1", ECHO)
             body = json.dumps({"x": "a" * size}).encode()
             call(server, "POST", "/api/echo/1", {"x": "a"})
-            Path(f"/proc/{server.pid}/clear_refs").write_text("5")  # the peak from now on
-            before = _peak_mb(server.pid)
-            begins = time.perf_counter()
-            assert call(server, "POST", "/api/echo/1", body)["outputParameters"]["y"] == size
-            took = (time.perf_counter() - begins) * 1000
-            print(f"{size:>11,} bytes: {took:.1f} ms, peak of the server +{_peak_mb(server.pid) - before:.1f} MB")
+            with _measured(server, f"a body of {size:,} bytes"):
+                assert call(server, "POST", "/api/echo/1", body)["outputParameters"]["y"] == size
+
+
+def answers() -> None:
+    """The same with an answer of so many bytes."""
+    for size in SIZES:
+        with tempfile.TemporaryDirectory() as folder, started(folder) as (server, _):
+            call(server, "POST", "/services/repeat/1", REPEAT)
+            call(server, "POST", "/api/repeat/1", {"x": 1})
+            with _measured(server, f"an answer of {size:,} bytes"):
+                with ask(server, "POST", "/api/repeat/1", {"x": size}) as answer:
+                    assert sum(map(len, iter(lambda: answer.read(PIECE_BYTES), b""))) > size
+
+
+@contextmanager
+def _measured(server: Server, title: str) -> Iterator[None]:
+    Path(f"/proc/{server.pid}/clear_refs").write_text("5")  # the peak from now on
+    before, begins = _peak_mb(server.pid), time.perf_counter()
+    yield
+    took = (time.perf_counter() - begins) * 1000
+    print(f"{title}: {took:.1f} ms, peak of the server +{_peak_mb(server.pid) - before:.1f} MB")
 
 
 def _peak_mb(pid: int) -> float:
@@ -123,6 +150,7 @@ def main() -> None:
     print(describe())
     services(arguments.services)
     bodies()
+    answers()
     connections()
 
 

@@ -22,7 +22,7 @@ from mlhost.runtime.freeze import dump_object, freeze, load_object
 from mlhost.runtime.parcels import CHUNK_BYTES
 from mlhost.runtime.program import ProgramSpec
 from mlhost.runtime.workspace import delete_object, list_files, list_objects, ping, read_file, write_file
-from tests.parts import Cell, open_cell, pieces, until
+from tests.parts import Cell, answered, open_cell, pieces, until
 
 pytestmark = pytest.mark.untraced
 PLACEMENTS = ["process", "inline", *(["interpreter"] if IS_SUPPORTED else [])]
@@ -528,10 +528,10 @@ async def test_a_program_is_prepared_once_and_its_calls_leave_nothing_behind(wor
     )
     await worker.call(program.prepare, spec)
     for x in range(5):
-        answer = json.loads(await worker.call(program.score, b'{"x": %d}' % x))
+        answer = answered(await worker.call(program.score, b'{"x": %d}' % x))
         assert answer["outputParameters"] == {"y": 2 * x, "files": []}
         assert answer["changedFiles"] == ["left"]
-    assert not json.loads(await worker.call(program.score, b'{"x": 1}'))["errorMessage"]
+    assert not answered(await worker.call(program.score, b'{"x": 1}'))["errorMessage"]
     assert await worker.call(list_objects) == ["n"]
 
 

@@ -482,9 +482,7 @@ async def test_each_worker_has_its_share(make_pool: Callable[..., Pool], maker: 
     assert sorted((one.aboard, other.aboard)) == [10, 11]
 
 
-async def test_what_comes_back_is_next_and_calls_are_no_longer_taken_for_quick(
-    make_pool: Callable[..., Pool], maker: Maker
-) -> None:
+async def test_what_comes_back_is_next(make_pool: Callable[..., Pool], maker: Maker) -> None:
     callers = await proven(make_pool(size=1), maker)
     [worker] = maker.made
     await callers.come(1)
@@ -492,7 +490,7 @@ async def test_what_comes_back_is_next_and_calls_are_no_longer_taken_for_quick(
     worker.arrive()
     later = await callers.come(2)
     assert worker.arrive(*calls[4:]) == calls
-    assert [worker.arrive() for _ in range(8)] == [[call] for call in calls[4:] + later]
+    assert worker.arrive() == calls[4:] + later
     assert await asyncio.gather(*callers.tasks) == ["done"] * len(callers.tasks)
 
 
@@ -509,7 +507,34 @@ async def test_what_comes_back_goes_to_a_worker_that_is_free(make_pool: Callable
     worker.train.owner.on_back(calls[1:])
     await until(lambda: len(maker.made) == 2)
     await until(lambda: maker.made[1].train)
-    assert maker.made[1].arrive() == calls[1:2]
+    assert maker.made[1].arrive() == calls[1:]
+
+
+async def test_calls_ride_together_while_they_are_quick_on_average(
+    make_pool: Callable[..., Pool], maker: Maker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mlhost.executors.pool.QUICK_SECONDS", 0.002)
+    seconds = 0.0
+    monkeypatch.setattr("mlhost.executors.pool.perf_counter", lambda: seconds)
+    callers = await proven(make_pool(size=1), maker)
+    [worker] = maker.made
+    for taken, ride in ((0.01, True), (1.0, False)):
+        await callers.come(1)
+        seconds += taken
+        worker.arrive()
+        await callers.come(1)
+        waiting = await callers.come(2)
+        worker.arrive()
+        assert (worker.arrive() == waiting) is ride
+        if worker.train:
+            worker.arrive()
+    for _ in range(3 * PROVEN_CALLS):
+        await callers.come(1)
+        worker.arrive()
+    await callers.come(1)
+    waiting = await callers.come(2)
+    worker.arrive()
+    assert worker.arrive() == waiting
 
 
 async def test_who_has_been_sent_behind_others_still_waits(make_pool: Callable[..., Pool], maker: Maker) -> None:

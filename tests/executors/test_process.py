@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import json
 import os
 import sys
 from pathlib import Path
@@ -16,7 +15,7 @@ from mlhost.executors.process import ProcessExecutor
 from mlhost.runtime.freeze import load_object
 from mlhost.runtime.program import ProgramSpec, prepare, score
 from mlhost.runtime.workspace import list_objects, ping, write_file
-from tests.parts import COVERAGE, Cell, open_cell, until
+from tests.parts import COVERAGE, Cell, answered, open_cell, until
 
 # --- calls
 
@@ -109,7 +108,7 @@ jobs = joblib.effective_n_jobs(-1)
     executor = ProcessExecutor(tmp_path, ProcessSettings(threads=threads))
     worker = await executor.open(deadline_seconds=30)
     await worker.call(prepare, ProgramSpec(code=code, init_code="", inputs=[], outputs=outputs, files=[]))
-    answer = json.loads(await worker.call(score, b"{}"))
+    answer = answered(await worker.call(score, b"{}"))
     assert answer["outputParameters"] == {"blas": [threads], "jobs": threads}
     await executor.close()
 
@@ -128,7 +127,7 @@ threading.Thread.start = (lambda start: lambda self: (started.append(self), star
     executor = ProcessExecutor(tmp_path, ProcessSettings())
     worker = await executor.open(deadline_seconds=30)
     await worker.call(prepare, ProgramSpec(code=code, init_code=init, inputs=[], outputs=outputs, files=[]))
-    answer = json.loads(await worker.call(score, b"{}"))
+    answer = answered(await worker.call(score, b"{}"))
     assert answer["outputParameters"] == {"y": 0, "n": 0}
     await executor.close()
 

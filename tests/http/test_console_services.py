@@ -412,16 +412,16 @@ def test_an_input_cannot_lead_out_of_its_place(text: str) -> None:
         trying.body((("x", "vector"),), {"in.x": text})
 
 
-def test_an_answer_too_large_to_be_shown_is_told_by_its_size() -> None:
-    answer = trying.read(b" " * (trying.MAX_ANSWER_BYTES + 1), (), 0.1)
+async def test_an_answer_too_large_to_be_shown_is_told_by_its_size() -> None:
+    answer = await trying.read(b" " * (trying.MAX_ANSWER_BYTES + 1), (), 0.1)
     assert answer.hidden_bytes == trying.MAX_ANSWER_BYTES + 1
     assert not answer.error
 
 
-def test_tables_and_texts_are_cut_where_nobody_reads_on() -> None:
+async def test_tables_and_texts_are_cut_where_nobody_reads_on() -> None:
     told = {"success": True, "errorMessage": "", "consoleOutput": "x" * 30_000, "outputFiles": {}}
     told["outputParameters"] = {"t": {"a": list(range(1000)), "b": [None] * 1000}, "s": "y" * 30_000}
-    answer = trying.read(json.dumps(told).encode(), (("t", "data.frame"), ("s", "character")), 0.1)
+    answer = await trying.read(json.dumps(told).encode(), (("t", "data.frame"), ("s", "character")), 0.1)
     table, text = answer.outputs
     assert table.table is not None
     assert (len(table.table.rows), table.table.total, table.table.rows[1]) == (100, 1000, ["1", ""])

@@ -18,6 +18,7 @@ from sklearn.svm import SVC
 
 from mlhost.auth.principal import Principal, Role
 from mlhost.engines import Engines
+from mlhost.executors import parcels
 from mlhost.host import Host, ensure_admin, open_host
 from mlhost.http.server import serve
 from mlhost.realtime import serialize
@@ -396,7 +397,7 @@ async def test_an_onnx_file_is_run_in_the_server_as_well(admin: Api, host: Host,
     assert ready.compiled is not None
     body = json.dumps({"inputData": ROWS}).encode()
     async with ready.pool.lease() as worker:
-        told = json.loads(await score_on(worker, body, ready.meter.calls, 0.0))
+        told = json.loads(await parcels.whole(await score_on(worker, body, ready.meter.calls, 0.0)))
     assert in_server == told["outputParameters"]
     assert in_server["outputData"]["output_label"] == [0, 1]
 

@@ -1,6 +1,5 @@
 """Running code, called as a worker calls it, in this process."""
 
-import json
 import linecache
 import sys
 from pathlib import Path
@@ -11,6 +10,7 @@ import pytest
 from mlhost.errors import CodeFailed, Invalid
 from mlhost.runtime.program import REMEMBERED_BLOCKS, ProgramSpec, execute, prepare, score
 from mlhost.runtime.workspace import Workspace
+from tests.parts import answered
 
 
 @pytest.fixture
@@ -116,14 +116,14 @@ def test_a_call_binds_runs_encodes_and_forgets(workspace: Workspace) -> None:
     workspace.objects["factor"] = 2
     prepare(workspace, spec("y = x * factor; factor = 0; left = 1", x="numeric"))
     for x in (1, 2):
-        answer = json.loads(score(workspace, b'{"x": %d}' % x))
+        answer = answered(score(workspace, b'{"x": %d}' % x))
         assert answer["outputParameters"] == {"y": 2 * x}
     assert workspace.objects.keys() - {"__builtins__"} == {"__name__", "factor"}
 
 
 def test_a_call_that_fails_is_forgotten_too(workspace: Workspace) -> None:
     prepare(workspace, spec("left = 1\ny = 1 / x", x="numeric"))
-    answer = json.loads(score(workspace, b'{"x": 0}'))
+    answer = answered(score(workspace, b'{"x": 0}'))
     assert (answer["success"], answer["outputParameters"]) == (False, {})
     assert "left" not in workspace.objects
 
@@ -151,7 +151,7 @@ def test_init_code_reads_an_input_however_deep_in_it(workspace: Workspace, init:
     prepare(workspace, spec("y = z is not None", init=init, x="numeric"))
     assert workspace.program is not None
     assert workspace.program.init_each_call
-    assert json.loads(score(workspace, b'{"x": 1}'))["success"]
+    assert answered(score(workspace, b'{"x": 1}'))["success"]
 
 
 @pytest.mark.parametrize(
@@ -207,7 +207,7 @@ pathlib.Path('kept.txt').write_text('')
 """
     prepare(workspace, spec(code, files=("kept.txt", "missing")))
     for _ in range(2):
-        answer = json.loads(score(workspace, b"{}"))
+        answer = answered(score(workspace, b"{}"))
         assert answer["outputParameters"] == {"y": 1}
         assert answer["changedFiles"] == ["deep", "kept.txt", "made"]
         assert answer["outputFiles"] == {"kept.txt": "", "missing": None}
@@ -230,7 +230,7 @@ def test_what_a_call_does_to_the_snapshots_files_is_undone(workspace: Workspace,
     code = f"import os, shutil\ny = len(open('kept.txt').read())\nif x: {harm}"
     prepare(workspace, spec(code, x="logical"))
     for x in (b"false", b"true", b"true", b"false"):
-        answer = json.loads(score(workspace, b'{"x": %s}' % x))
+        answer = answered(score(workspace, b'{"x": %s}' % x))
         assert answer["outputParameters"] == {"y": 8}, answer
 
 
@@ -242,7 +242,7 @@ def test_a_block_that_removes_its_working_directory_is_an_ordinary_outcome(works
 def test_a_file_made_within_the_clocks_tick_is_found_by_the_next_call(workspace: Workspace) -> None:
     prepare(workspace, spec("import os\ny = len(os.listdir())\nif x: open('made', 'w').close()", x="logical"))
     for x in [0, 1] * 20:
-        assert json.loads(score(workspace, b'{"x": %s}' % [b"false", b"true"][x]))["outputParameters"] == {"y": 0}
+        assert answered(score(workspace, b'{"x": %s}' % [b"false", b"true"][x]))["outputParameters"] == {"y": 0}
 
 
 def test_a_worker_without_a_program_says_so(workspace: Workspace) -> None:
@@ -253,4 +253,4 @@ def test_a_worker_without_a_program_says_so(workspace: Workspace) -> None:
 def test_numpy_results_are_plain_numbers_in_the_answer(workspace: Workspace) -> None:
     workspace.objects["np"] = np
     prepare(workspace, spec("y = np.float32(0.5)"))
-    assert json.loads(score(workspace, b"{}"))["outputParameters"] == {"y": 0.5}
+    assert answered(score(workspace, b"{}"))["outputParameters"] == {"y": 0.5}

@@ -25,6 +25,7 @@ from mlhost.realtime import serialize
 from mlhost.runtime import parcels, realtime
 from mlhost.runtime.program import ProgramSpec, prepare, score
 from mlhost.runtime.workspace import Workspace
+from tests.parts import answered
 
 iris = load_iris(as_frame=True)
 X, y = iris.data, iris.target
@@ -50,7 +51,7 @@ def opened(workspace: Workspace, content: bytes) -> None:
 
 
 def asked(workspace: Workspace, data: Any) -> Any:
-    answer = json.loads(score(workspace, json.dumps({"inputData": data}).encode()))
+    answer = answered(score(workspace, json.dumps({"inputData": data}).encode()))
     return answer["outputParameters"]["outputData"] if answer["success"] else answer["errorMessage"]
 
 

@@ -66,7 +66,7 @@ async def attempt(request: web.Request) -> web.Response:
     inputs = trying.body(definition.inputs, typed)
     started = perf_counter()
     content = await score(services.ready(service.name, service.version), inputs)
-    answer = trying.read(content, definition.outputs, perf_counter() - started)
+    answer = await trying.read(content, definition.outputs, perf_counter() - started)
     if is_partial(request):
         return page(request, "_answer.html", answer=answer)
     return page(request, "service.html", **await _told(request, service, typed, answer))

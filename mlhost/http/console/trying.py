@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from mlhost.errors import Invalid
+from mlhost.executors import parcels
 from mlhost.http.console.rendering import short
 from mlhost.params.jsontext import parse
 from mlhost.params.types import canonical
+from mlhost.runtime.parcels import Parcel
 from mlhost.services import NamedType
 
 MAX_ANSWER_BYTES = 4 << 20  # of an answer that is shown
@@ -101,11 +103,12 @@ def body(inputs: tuple[NamedType, ...], typed: Mapping[str, str]) -> bytes:
     return f"{{{','.join(members)}}}".encode("utf-8", "surrogatepass")
 
 
-def read(answer: bytes, outputs: tuple[NamedType, ...], seconds: float) -> Answer:
-    """A WebServiceResult as JSON, as people read it."""
-    if len(answer) > MAX_ANSWER_BYTES:
-        return Answer(seconds, "", "", [], [], hidden_bytes=len(answer))
-    result: dict[str, Any] = json.loads(answer)
+async def read(answer: bytes | Parcel, outputs: tuple[NamedType, ...], seconds: float) -> Answer:
+    """A WebServiceResult as JSON, as people read it; a parcel is closed."""
+    with parcels.held(answer) as size:
+        if size > MAX_ANSWER_BYTES:
+            return Answer(seconds, "", "", [], [], hidden_bytes=size)
+        result: dict[str, Any] = json.loads(await parcels.whole(answer))
     values: dict[str, Any] = result["outputParameters"]
     return Answer(
         seconds,
