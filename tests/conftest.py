@@ -1,5 +1,6 @@
 """Real parts for all tests: one template process, one host, one listening server for the whole run."""
 
+import signal
 from collections.abc import AsyncIterator, Generator, Iterator
 
 import aiohttp
@@ -13,6 +14,11 @@ from mlhost.http.server import serve
 from mlhost.store.folder import DataFolder
 from tests import oidc, slapd
 from tests.parts import COVERAGE, PASSWORD, PRELOAD, Api, Cell, cheap_passwords, config_for_tests, signed_in
+
+
+def pytest_configure() -> None:
+    """Ctrl-C is heard, as some tests send it; a shell has those who run in the background ignore it."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(wrapper=True)

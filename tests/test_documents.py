@@ -23,7 +23,7 @@ ALL = [*GUIDES, *sorted(DOCS.glob("reference/*.md"))]
 FENCED = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 OF_ITS_OWN = {"metrics.md"}  # test_metrics_guide.py
 
-pytestmark = pytest.mark.timeout(180)  # a document may start a dozen programs
+pytestmark = [pytest.mark.untraced, pytest.mark.timeout(180)]  # a document may start a dozen programs
 
 
 def titled(path: Path) -> str:

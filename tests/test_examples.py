@@ -10,6 +10,8 @@ import pytest
 from mlhost.testing import Server, serve
 from tests.parts import ROOT
 
+pytestmark = pytest.mark.untraced
+
 EXAMPLES = ROOT / "examples"
 PRINTED = {
     "iris": """\

@@ -37,14 +37,19 @@ def mlhost() -> Mlhost:
 
 @pytest.fixture
 def signed_in(mlhost_server: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Client]:
-    """Commands find the server and its Owner; so does this client, whose sessions and services end with the test."""
+    """Commands find the server and its Owner; so does this client. There is nothing there before and after the test."""
     monkeypatch.setenv("MLHOST_URL", mlhost_server.url)
     monkeypatch.setenv("MLHOST_PASSWORD", mlhost_server.password)
     with mlhost_server.connect() as ml:
+        _clear(ml)
         yield ml
-        for service in ml.services():
-            service.delete()
-        for session in ml.sessions():
-            ml.kill_session(session.id)
-        for snapshot in ml.snapshots():
-            ml.delete_snapshot(snapshot.id)
+        _clear(ml)
+
+
+def _clear(ml: Client) -> None:
+    for service in ml.services():
+        service.delete()
+    for session in ml.sessions():
+        ml.kill_session(session.id)
+    for snapshot in ml.snapshots():
+        ml.delete_snapshot(snapshot.id)

@@ -24,7 +24,15 @@ def isolated() -> Iterator[Server]:
 @pytest.fixture(params=["blocking", "awaited"])
 async def ml(request: pytest.FixtureRequest, mlhost_server: Server) -> AsyncIterator[Any]:
     client: Any = mlhost_server.connect() if request.param == "blocking" else mlhost_server.connect_async()
+    await _clear(client)
     yield client
+    await _clear(client)
+    await done(client.close())
+
+
+async def _clear(client: Any) -> None:
+    """Whatever other tests have left at the server that all share."""
     for service in await done(client.services()):
         await done(service.delete())
-    await done(client.close())
+    for snapshot in await done(client.snapshots()):
+        await done(client.delete_snapshot(snapshot.id))

@@ -16,7 +16,7 @@ from tests.parts import PASSWORD, SHARED
 from tests.server.conftest import Server, serving
 
 # The first run makes the environments.
-pytestmark = pytest.mark.timeout(900)
+pytestmark = [pytest.mark.untraced, pytest.mark.timeout(900)]
 
 HERE = Path(__file__).parent
 CORE = SHARED / "contract" / "mlserver-swagger-9.3.0.json"

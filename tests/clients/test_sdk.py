@@ -21,7 +21,7 @@ from tests.parts import PASSWORD, SHARED
 from tests.server.conftest import Server
 
 # The first run makes the environments.
-pytestmark = pytest.mark.timeout(900)
+pytestmark = [pytest.mark.untraced, pytest.mark.timeout(900)]
 
 STEPS = Path(__file__).with_name("sdk_steps.py")
 UNIT_TESTS = ("pytest", "pytest-mock", "requests-mock", "setuptools<81")  # their package asks for pkg_resources

@@ -16,7 +16,7 @@ from tests.documents import blocks
 from tests.parts import ROOT
 from tests.server.conftest import until_ready
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = [pytest.mark.untraced, pytest.mark.timeout(900)]
 
 BESIDE = ("pytest", "pytest-asyncio", "pytest-xdist", "requests", "setuptools>=77")
 PROJECT = """

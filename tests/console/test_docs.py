@@ -3,11 +3,12 @@
 from collections.abc import AsyncIterator
 
 import pytest
-from playwright.async_api import expect
 
 from mlhost.names import new_id
 from tests.console.conftest import PICTURES, Open
 from tests.parts import Api, names_and_types
+
+expect = pytest.importorskip("playwright.async_api", reason="scripts/browser installs playwright").expect
 
 
 @pytest.fixture

@@ -13,6 +13,8 @@ from mlhost.params.types import TYPES
 from tests.console.conftest import PHONE, Look, Open, sign_in
 from tests.parts import Api, names_and_types
 
+pytestmark = pytest.mark.untraced
+
 HOSTILE = "<img src=x onerror=alert(1)>"
 DROP = """(area, text) => {
     const data = new DataTransfer();

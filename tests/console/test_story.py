@@ -1,14 +1,21 @@
 """The pages about sessions, snapshots, batches and people, as they are used, and a story from sign-in to deletion."""
 
 from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
 
 import pytest
-from playwright.async_api import Page, expect
 
 from mlhost.host import Host
 from mlhost.names import new_id
 from tests.console.conftest import PHONE, Look, Open
 from tests.parts import Api, names_and_types
+
+if TYPE_CHECKING:
+    from playwright.async_api import Page
+
+expect = pytest.importorskip("playwright.async_api", reason="scripts/browser installs playwright").expect
+
+pytestmark = pytest.mark.untraced
 
 HOSTILE = "<img src=x onerror=alert(1)>"
 CELL = "#code-to-run"
@@ -36,14 +43,14 @@ async def name(carol: Api) -> AsyncIterator[str]:
         await carol("DELETE", f"/services/{name}/{service['version']}")
 
 
-async def open_session(page: Page, name: str = "Irises") -> None:
+async def open_session(page: "Page", name: str = "Irises") -> None:
     await page.goto("/console/sessions")
     await page.get_by_label("Name").fill(name)
     await page.get_by_role("button", name="Open", exact=True).click()
     await page.wait_for_url("**/console/sessions/*")
 
 
-async def run(page: Page, code: str, says: str = "Succeeded") -> None:
+async def run(page: "Page", code: str, says: str = "Succeeded") -> None:
     await page.locator(CELL).fill(code)
     await page.locator(CELL).press("Control+Enter")
     await expect(page.locator("#outcome")).to_contain_text(says)

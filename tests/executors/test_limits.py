@@ -215,7 +215,7 @@ async def test_workers_cannot_starve_the_template_that_watches_them(executor: Pr
     cell = await open_cell(executor)
     code = "import os\npolicies = [os.sched_getscheduler(os.getppid()) & 0xff, os.sched_getscheduler(0)]"
     template, worker = json.loads((await cell.run(code, "policies"))["outputs"][0]["value"])
-    assert worker == os.SCHED_OTHER
+    assert worker in (os.SCHED_OTHER, os.SCHED_BATCH)  # which one, it may change itself
     assert template == (os.SCHED_RR if may_use_real_time() else os.SCHED_OTHER)
     await cell.worker.close()
 

@@ -4,15 +4,25 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from tests.parts import Api
 from tests.web import Browser
 
 
 @pytest.fixture
-async def browser(url: str) -> AsyncIterator[Browser]:
-    """Carol's, who is a Contributor."""
+async def browser(url: str, carol: Api) -> AsyncIterator[Browser]:
+    """Carol's, who is a Contributor; she has no sessions and no snapshots, whatever ran before."""
+    await _forget(carol)
     async with Browser.open(url) as browser:
         await browser.sign_in("carol")
         yield browser
+    await _forget(carol)
+
+
+async def _forget(user: Api) -> None:
+    for session in await user("GET", "/sessions"):
+        await user("DELETE", f"/sessions/{session['id']}/force")
+    for each in await user("GET", "/snapshots"):
+        await user("DELETE", f"/snapshots/{each['id']}")
 
 
 @pytest.fixture

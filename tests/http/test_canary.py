@@ -20,6 +20,8 @@ from mlhost.http.server import serve
 from tests.http.test_door import filled
 from tests.parts import PASSWORD, Api, host_of_its_own, names_and_types, signed_in
 
+pytestmark = pytest.mark.untraced
+
 CONTENT_TYPES = (
     "application/octet-stream",
     "application/json",

@@ -1,7 +1,6 @@
 """The console's pages about sessions: opened, worked in, watched, frozen, published from, closed."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import aiohttp
@@ -14,13 +13,6 @@ from tests.parts import PASSWORD, Api, host_of_its_own, until
 from tests.web import HOSTILE, Browser, Page
 
 SCRIPT = {"HX-Request": "true", "Sec-Fetch-Site": "same-origin"}
-
-
-@pytest.fixture
-async def browser(browser: Browser, carol: Api) -> AsyncIterator[Browser]:
-    yield browser
-    for session in await carol("GET", "/sessions"):
-        await carol("DELETE", f"/sessions/{session['id']}/force")
 
 
 async def opened(browser: Browser, **fields: str) -> str:

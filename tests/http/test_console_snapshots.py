@@ -2,21 +2,9 @@
 
 import io
 import zipfile
-from collections.abc import AsyncIterator
-
-import pytest
 
 from tests.parts import Api
 from tests.web import HOSTILE, Browser
-
-
-@pytest.fixture
-async def browser(browser: Browser, carol: Api) -> AsyncIterator[Browser]:
-    yield browser
-    for session in await carol("GET", "/sessions"):
-        await carol("DELETE", f"/sessions/{session['id']}/force")
-    for each in await carol("GET", "/snapshots"):
-        await carol("DELETE", f"/snapshots/{each['id']}")
 
 
 async def taken(carol: Api, name: str, session: str, code: str) -> str:

@@ -12,6 +12,8 @@ import pytest
 from tests.parts import names_and_types
 from tests.server.conftest import Server, Start
 
+pytestmark = pytest.mark.untraced
+
 RECORDS, KILLS = 1000, 20
 # Each record leaves a line when it runs, and waits until it is within what the present server may do.
 CODE = """

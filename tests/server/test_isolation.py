@@ -11,6 +11,8 @@ from mlhost.http.server import serve
 from mlhost.store.folder import DataFolder
 from tests.parts import PASSWORD, Api, cheap_passwords, config_for_tests
 
+pytestmark = pytest.mark.untraced
+
 GOOD = 17
 TRAIN = """
 import numpy as np

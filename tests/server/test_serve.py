@@ -190,6 +190,7 @@ async def test_nothing_is_left_of_a_killed_server(start: Start, tmp_path: Path) 
     assert not any("-" in each.name and list(each.iterdir()) for each in (tmp_path / "data" / "work").iterdir())
 
 
+@pytest.mark.untraced
 @pytest.mark.parametrize(
     "kills", [15, pytest.param(50, marks=[pytest.mark.soak, pytest.mark.timeout(240)])], ids="{} kills".format
 )
