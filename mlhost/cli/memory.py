@@ -31,7 +31,9 @@ def keep_out_of_collections() -> None:
 
     def on_collection(phase: str, told: Mapping[str, int]) -> None:
         nonlocal seen
-        if phase == "stop" and told["generation"] == OLDEST and len(sys.modules) >= seen + MANY_MODULES:
+        if phase != "stop" or told["generation"] != OLDEST:
+            return
+        if len(sys.modules) >= seen + MANY_MODULES or not gc.get_freeze_count():  # none: a workspace was closed
             seen = len(sys.modules)
             gc.freeze()  # right after a full collection there is no garbage that would stay for good
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ctypes
+import gc
 import logging
 import os
 import shutil
@@ -193,6 +194,7 @@ class ThreadWorker(CallingWorker):
         self._lose(self.lost or self._closed_reason)
         if self._thread is not None and not self._is_left_behind:
             await self._end(self._thread)
+        gc.unfreeze()  # the workspace's objects may be among what the server keeps out of its collections
         await asyncio.to_thread(shutil.rmtree, self.folder, ignore_errors=True)
         self._on_closed(self)
 

@@ -182,9 +182,8 @@ class Connection(web.RequestHandler):
             self.force_close()
         self._next_keepalive_close_time = self._loop.time() + self.keepalive_timeout
         if self._held:
-            self._loop.call_soon(
-                self._release
-            )  # not at once: who asks for a thousand things may be refused all of them
+            # Not at once: who asks for a thousand things may be refused all of them.
+            self._loop.call_soon(self._release)
         else:
             self._is_calling = False
 

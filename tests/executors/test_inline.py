@@ -2,6 +2,7 @@
 
 import asyncio
 import builtins
+import gc
 import json
 import os
 import sys
@@ -43,6 +44,19 @@ async def test_the_workspace_is_a_thread_of_the_server(cell: Cell) -> None:
     await cell.run("import os, threading\nwhere = [os.getpid(), threading.current_thread().name]")
     outcome = await cell.run("", "where")
     assert outcome["outputs"][0]["value"].startswith(b'[%d,"mlhost workspace ' % os.getpid())
+
+
+async def test_a_closed_workspace_leaves_nothing_behind_in_what_collections_pass_over(
+    executor: InlineExecutor,
+) -> None:
+    cell = await open_cell(executor)
+    code = "import builtins, weakref\nclass Model: pass\nmodel = Model()\ndef predict(): return model\n"
+    await cell.run(f"{code}builtins.of_the_test = weakref.ref(model)")
+    gc.freeze()
+    await cell.worker.close()
+    del cell
+    gc.collect()
+    assert vars(builtins).pop("of_the_test")() is None
 
 
 # --- code that does not stop
