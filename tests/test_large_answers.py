@@ -164,6 +164,7 @@ async def test_among_calls_that_ride_together_each_has_its_own_answer(
     made: Made, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("mlhost.executors.pool.PROVEN_CALLS", 0)
+    monkeypatch.setattr("mlhost.executors.pool.QUICK_SECONDS", 10)
     chance = random.Random(1)
     sizes = [chance.choice([1, 1, 1, 100_000, LARGE]) for _ in range(60)]
     answers = await asyncio.gather(*(made.ask(*each) for each in enumerate(sizes)))

@@ -451,6 +451,7 @@ async def test_whatever_happens_on_the_way_each_call_is_run_once_and_answered_to
 ) -> None:
     """Quick and slow calls, output, errors, deaths and callers who go away, on workers that take all they can."""
     monkeypatch.setattr("mlhost.executors.pool.PROVEN_CALLS", 0)
+    monkeypatch.setattr("mlhost.executors.pool.QUICK_SECONDS", 10)
     sizes: Counter[int] = Counter()
     pool = Pool(lambda: open_worker(placed, ledger), PoolSettings(3, 1000))
     depart = pool._depart
