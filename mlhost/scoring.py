@@ -205,7 +205,7 @@ def _told(came_of_it: bytes | Parcel | CodeFailed, printed: str, tally: Tally, s
         failure = CODE_FAILED if answer.startswith(UNSUCCESSFUL) else ""
     elif isinstance(came_of_it, Parcel):
         answer = came_of_it
-        failure = CODE_FAILED if _begin(answer) == UNSUCCESSFUL else ""
+        failure = CODE_FAILED if _opening(answer) == UNSUCCESSFUL else ""
     else:
         answer = failed(came_of_it.message)
         failure = TIMED_OUT if came_of_it.details.get("is_stopped") else CODE_FAILED
@@ -215,7 +215,7 @@ def _told(came_of_it: bytes | Parcel | CodeFailed, printed: str, tally: Tally, s
     return answer
 
 
-def _begin(answer: Parcel) -> bytes:
+def _opening(answer: Parcel) -> bytes:
     answer.seek(0)
     return answer.read(len(UNSUCCESSFUL))
 

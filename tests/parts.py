@@ -136,6 +136,13 @@ class Api:
         body = {"runtimeType": "Python", "code": code} | fields
         return await self("POST", f"/services/{name}/{version}", expect, body)
 
+    async def clear(self) -> None:
+        """End the user's sessions and delete the snapshots."""
+        for session in await self("GET", "/sessions"):
+            await self("DELETE", f"/sessions/{session['id']}/force")
+        for snapshot in await self("GET", "/snapshots"):
+            await self("DELETE", f"/snapshots/{snapshot['id']}")
+
 
 async def pieces(*content: bytes) -> AsyncIterator[bytes]:
     """Bytes as they come in from elsewhere."""

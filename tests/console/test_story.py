@@ -26,10 +26,7 @@ DARK = {"color_scheme": "dark"}
 async def tidy(carol: Api) -> AsyncIterator[None]:
     """What carol leaves behind."""
     yield
-    for session in await carol("GET", "/sessions"):
-        await carol("DELETE", f"/sessions/{session['id']}/force")
-    for snapshot in await carol("GET", "/snapshots"):
-        await carol("DELETE", f"/snapshots/{snapshot['id']}")
+    await carol.clear()
     for token in await carol("GET", "/tokens"):
         await carol("DELETE", f"/tokens/{token['id']}")
 

@@ -11,18 +11,11 @@ from tests.web import Browser
 @pytest.fixture
 async def browser(url: str, carol: Api) -> AsyncIterator[Browser]:
     """Carol's, who is a Contributor; she has no sessions and no snapshots, whatever ran before."""
-    await _forget(carol)
+    await carol.clear()
     async with Browser.open(url) as browser:
         await browser.sign_in("carol")
         yield browser
-    await _forget(carol)
-
-
-async def _forget(user: Api) -> None:
-    for session in await user("GET", "/sessions"):
-        await user("DELETE", f"/sessions/{session['id']}/force")
-    for each in await user("GET", "/snapshots"):
-        await user("DELETE", f"/snapshots/{each['id']}")
+    await carol.clear()
 
 
 @pytest.fixture

@@ -5,18 +5,23 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
 import requests
 
-from tests.parts import COVERAGE, PASSWORD
+from tests.parts import COVERAGE, PASSWORD, names_and_types
 
 READY_SECONDS = 60
+
+Parameters = Mapping[str, str]  # names and types
+ONE_NUMBER: Parameters = MappingProxyType({"x": "numeric"})
+ANOTHER: Parameters = MappingProxyType({"y": "numeric"})
 
 
 @dataclass
@@ -36,6 +41,29 @@ class Server:
     def login(self, password: str = PASSWORD) -> str:
         pair = self.call("POST", "/login", json={"username": "admin", "password": password})
         return str(pair["access_token"])
+
+    def publish(
+        self, token: str, name: str, code: str, inputs: Parameters = ONE_NUMBER, outputs: Parameters = ANOTHER
+    ) -> None:
+        """Version 1 of a service that makes a number y of a number x, or whatever it takes and gives."""
+        definition = {
+            "runtimeType": "Python",
+            "code": code,
+            "inputParameterDefinitions": names_and_types(**inputs),
+            "outputParameterDefinitions": names_and_types(**outputs),
+        }
+        self.call("POST", f"/services/{name}/1", 201, token, json=definition)
+
+    def unnamed_files(self) -> list[str]:
+        """Files that it and its workers hold and that have no name."""
+        folder = f"{Path(f'/proc/{self.process.pid}/cwd').readlink()}/data/work/"
+        found = []
+        for descriptor in Path("/proc").glob("[0-9]*/fd/*"):
+            try:
+                found.append(str(descriptor.readlink()))
+            except OSError:  # closed meanwhile
+                continue
+        return [file for file in found if file.startswith(folder) and file.endswith("(deleted)")]
 
     def kill(self) -> None:
         self.process.send_signal(signal.SIGKILL)
@@ -103,3 +131,10 @@ def until_ready(process: subprocess.Popen[str]) -> tuple[str, str]:
         assert time.monotonic() < deadline, f"the server is not ready: {said}"
         said += line
     return said.split(" at ")[1].split()[0], said
+
+
+def eventually(condition: Callable[[], bool], seconds: float = 10) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it has not come to pass"
+        time.sleep(0.02)

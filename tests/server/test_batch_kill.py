@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from tests.parts import names_and_types
 from tests.server.conftest import Server, Start
 
 pytestmark = pytest.mark.untraced
@@ -25,16 +24,6 @@ while x >= int(open({limit!r}).read() or 0):
 time.sleep(0.002)
 y = x * 3 + 1
 """
-
-
-def publish(server: Server, token: str, code: str) -> None:
-    body = {
-        "runtimeType": "Python",
-        "code": code,
-        "inputParameterDefinitions": names_and_types(x="numeric"),
-        "outputParameterDefinitions": names_and_types(y="numeric"),
-    }
-    server.call("POST", "/services/Long/1", 201, token, json=body)
 
 
 def committed(data: Path) -> dict[int, bytes]:
@@ -54,7 +43,7 @@ def test_every_record_ends_with_its_own_answer_once_although_the_server_is_kille
     limit.write_text("0")
     server = start()
     token = server.login()
-    publish(server, token, CODE.format(runs=str(runs), limit=str(limit)))
+    server.publish(token, "Long", CODE.format(runs=str(runs), limit=str(limit)))
     records = [{"x": n} for n in range(RECORDS)]
     started = server.call("POST", "/api/Long/1/batch", 202, token, json=records)
     batch = f"/api/Long/1/batch/{started['BatchExecutionId']}"
@@ -87,7 +76,7 @@ def test_every_record_ends_with_its_own_answer_once_although_the_server_is_kille
 def test_a_batch_that_was_acknowledged_survives_a_kill_at_once(start: Start) -> None:
     server = start()
     token = server.login()
-    publish(server, token, "y = x")
+    server.publish(token, "Long", "y = x")
     ids = []
     for n in range(5):
         ids.append(server.call("POST", "/api/Long/1/batch", 202, token, json=[{"x": n}])["BatchExecutionId"])

@@ -8,7 +8,6 @@ from contextlib import contextmanager
 
 import pytest
 
-from tests.parts import names_and_types
 from tests.server.conftest import Server, Start
 from tests.server.test_memory import growth
 
@@ -46,13 +45,7 @@ def test_a_large_batch_passes_through_a_server_that_stays_small_and_answers_othe
     server = start()
     token = server.login()
     for name, code in (("Long", "y = x * 3"), ("Other", "y = x")):
-        body = {
-            "runtimeType": "Python",
-            "code": code,
-            "inputParameterDefinitions": names_and_types(x="numeric"),
-            "outputParameterDefinitions": names_and_types(y="numeric"),
-        }
-        server.call("POST", f"/services/{name}/1", 201, token, json=body)
+        server.publish(token, name, code)
     records = json.dumps([{"x": n, "more": "abcdefghijklmnopqrstuvwxyz"} for n in range(count)])
     batches = "/api/Long/1/batch"
     answer = {}

@@ -11,7 +11,6 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.parts import names_and_types
 from tests.server.conftest import Server, Start
 
 CODE = "import time\ntime.sleep(seconds)\ny = 'a' * size"
@@ -23,9 +22,7 @@ SOME = 12 * MB  # what two kernels' buffers and the server itself may hold of on
 def server(start: Start) -> Iterator[Server]:
     """One with a service that takes its time and gives as much as is asked for."""
     server = start(MLHOST_SERVER_DRAIN_SECONDS="10")
-    parameters = {"inputParameterDefinitions": names_and_types(seconds="numeric", size="integer")}
-    definition = {"runtimeType": "Python", "code": CODE, "outputParameterDefinitions": names_and_types(y="character")}
-    server.call("POST", "/services/much/1", 201, server.login(), json=definition | parameters)
+    server.publish(server.login(), "much", CODE, {"seconds": "numeric", "size": "integer"}, {"y": "character"})
     yield server
 
 

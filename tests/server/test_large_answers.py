@@ -10,9 +10,7 @@ from urllib.parse import urlsplit
 import pytest
 import requests
 
-from tests.parts import names_and_types
-from tests.server.conftest import Server, serving
-from tests.server.test_large_bodies import eventually, unnamed_files
+from tests.server.conftest import Server, eventually, serving
 from tests.server.test_memory import growth
 
 PATH = "/api/repeat/1"
@@ -28,20 +26,15 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """One with a service that repeats a text, on a single worker."""
     with serving(tmp_path_factory.mktemp("server")) as start:
         server = start(MLHOST_POOL_WORKERS="1", MLHOST_SERVER_MAX_BODY_BYTES="200000000")
-        definition = {
-            "runtimeType": "Python",
-            "code": "print('said')\ny = x * n",
-            "inputParameterDefinitions": names_and_types(x="character", n="integer"),
-            "outputParameterDefinitions": names_and_types(y="character"),
-        }
-        server.call("POST", "/services/repeat/1", 201, server.login(), json=definition)
+        inputs = {"x": "character", "n": "integer"}
+        server.publish(server.login(), "repeat", "print('said')\ny = x * n", inputs, {"y": "character"})
         yield server
 
 
 @pytest.fixture(autouse=True)
 def _nothing_is_left(server: Server) -> Iterator[None]:
     yield
-    eventually(lambda: not unnamed_files(server))
+    eventually(lambda: not server.unnamed_files())
 
 
 def call(server: Server, token: str, text: str, times: int, way: Sent = WAYS["a plain call"]) -> None:
@@ -107,7 +100,7 @@ def test_who_reads_slowly_keeps_no_worker_and_who_goes_away_leaves_nothing(serve
         assert slow.recv(12) == b"HTTP/1.1 200"  # all of it is fetched
         call(server, token, "small", 1)
         call(server, token, "0123456789", 1_000_000)
-        assert unnamed_files(server)
+        assert server.unnamed_files()
 
 
 def test_who_goes_away_before_there_is_an_answer_leaves_nothing(server: Server) -> None:

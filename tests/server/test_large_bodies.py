@@ -4,17 +4,14 @@ import hashlib
 import json
 import resource
 import socket
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 import requests
 
-from tests.parts import names_and_types
-from tests.server.conftest import Server, serving
+from tests.server.conftest import Server, eventually, serving
 from tests.server.test_memory import growth
 
 PATH = "/api/digest/1"
@@ -27,39 +24,15 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """One with a service that tells the sha256 of a text, on a single worker."""
     with serving(tmp_path_factory.mktemp("server")) as start:
         server = start(MLHOST_POOL_WORKERS="1", MLHOST_SERVER_MAX_BODY_BYTES=str(MOST_BODY_BYTES))
-        definition = {
-            "runtimeType": "Python",
-            "code": "import hashlib\ny = hashlib.sha256(x.encode()).hexdigest()",
-            "inputParameterDefinitions": names_and_types(x="character"),
-            "outputParameterDefinitions": names_and_types(y="character"),
-        }
-        server.call("POST", "/services/digest/1", 201, server.login(), json=definition)
+        code = "import hashlib\ny = hashlib.sha256(x.encode()).hexdigest()"
+        server.publish(server.login(), "digest", code, {"x": "character"}, {"y": "character"})
         yield server
 
 
 @pytest.fixture(autouse=True)
 def _nothing_is_left(server: Server) -> Iterator[None]:
     yield
-    eventually(lambda: not unnamed_files(server))
-
-
-def unnamed_files(server: Server) -> list[str]:
-    """Files that the server and its workers hold and that have no name."""
-    folder = f"{Path(f'/proc/{server.process.pid}/cwd').readlink()}/data/work/"
-    found = []
-    for descriptor in Path("/proc").glob("[0-9]*/fd/*"):
-        try:
-            found.append(str(descriptor.readlink()))
-        except OSError:  # closed meanwhile
-            continue
-    return [file for file in found if file.startswith(folder) and file.endswith("(deleted)")]
-
-
-def eventually(condition: Callable[[], bool], seconds: float = 10) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it has not come to pass"
-        time.sleep(0.02)
+    eventually(lambda: not server.unnamed_files())
 
 
 def call(server: Server, token: str, text: str) -> None:
@@ -93,7 +66,7 @@ def test_several_at_once_are_each_answered_for_its_own(server: Server) -> None:
 def test_who_sends_slowly_keeps_nobody_waiting_and_who_goes_away_leaves_nothing(server: Server) -> None:
     token = server.login()
     with begun(server, token, 20_000_000, 10_000_000):
-        eventually(lambda: bool(unnamed_files(server)))
+        eventually(lambda: bool(server.unnamed_files()))
         call(server, token, "small")
         call(server, token, "large" * 1_000_000)
 

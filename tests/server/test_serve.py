@@ -15,22 +15,12 @@ import pytest
 import requests
 
 from mlhost.store.folder import DataFolder
-from tests.parts import PASSWORD, SHARED, names_and_types, until
-from tests.server.conftest import Server, Start
+from tests.parts import PASSWORD, SHARED, until
+from tests.server.conftest import Start
 from tests.server.test_cli import mlhost
 from tests.slapd import QUERY_PASSWORD, Slapd
 
 HERE = Path(__file__).parent
-
-
-def publish(server: Server, token: str, name: str, code: str) -> None:
-    body = {
-        "runtimeType": "Python",
-        "code": code,
-        "inputParameterDefinitions": names_and_types(x="numeric"),
-        "outputParameterDefinitions": names_and_types(y="numeric"),
-    }
-    server.call("POST", f"/services/{name}/1", 201, token, json=body)
 
 
 def test_the_first_start_makes_a_password_and_prints_it_once(start: Start, tmp_path: Path) -> None:
@@ -104,7 +94,7 @@ def test_sigterm_ends_a_server_whose_code_runs_on_after_the_time_to_drain(start:
 def test_sigterm_lets_running_requests_finish_and_exits_0(start: Start) -> None:
     server = start()
     token = server.login()
-    publish(server, token, "Slow", "import time\ntime.sleep(1)\ny = x")
+    server.publish(token, "Slow", "import time\ntime.sleep(1)\ny = x")
     answers = []
     asking = threading.Thread(
         target=lambda: answers.append(server.call("POST", "/api/Slow/1", token=token, json={"x": 1}))
@@ -198,7 +188,7 @@ def test_an_acknowledged_publish_survives_kills(start: Start, kills: int) -> Non
     server = start()
     for n in range(kills):
         token = server.login()
-        publish(server, token, f"S{n}", f"y = x + {n}")
+        server.publish(token, f"S{n}", f"y = x + {n}")
         server.kill()
         server = start(password=None)
         token = server.login()
@@ -261,7 +251,7 @@ def test_an_ephemeral_server_leaves_no_folder(start: Start) -> None:
 def test_a_second_signal_ends_a_server_that_waits(start: Start) -> None:
     server = start()
     token = server.login()
-    publish(server, token, "Stuck", "import time\ntime.sleep(30)\ny = x")
+    server.publish(token, "Stuck", "import time\ntime.sleep(30)\ny = x")
 
     def ask() -> None:
         with pytest.raises(requests.ConnectionError):
