@@ -271,13 +271,15 @@ class Sessions:
             await moving.move(old, new)
         except BaseException as fault:
             await new.close(force=True)
+            if session.id not in self._open:  # it was closed, and whichever worker ended first has told so
+                await old.close()
             if old.lost:
                 raise self._bury(session) from None
             if not isinstance(fault, CodeFailed | WorkerLost):
                 raise
             raise CodeFailed(
                 f"The code needs a package that does not load in a subinterpreter, and the session cannot move: "
-                f'{fault.message} Open a session with "placement": "process".'
+                f'{fault.message.rstrip(".")}. Open a session with "placement": "process".'
             ) from None
         finally:
             session.target = None

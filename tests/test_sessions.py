@@ -119,12 +119,19 @@ async def test_a_session_closed_while_it_moves_leaves_nothing(moving: tuple[Sess
     run = asyncio.ensure_future(sessions.execute(ANNA, session.id, "import refusing", [], []))
     await until(lambda: session.target is not None and session.target.busy)
     await sessions.close(ANNA, session.id)
-    try:
-        told = (await run)[0]["error"]
-    except Gone as gone:  # whichever comes first: the interrupt, or the end of the worker
-        told = gone.message
-    assert "interrupted" in told or "it was closed while running: import refusing" in told
+    with pytest.raises(Gone, match="it was closed while running: import refusing"):
+        await run
     assert reserve.count() == 0
+
+
+async def test_a_session_whose_new_worker_dies_stays_where_it_was(moving: tuple[Sessions, Session, Reserve]) -> None:
+    sessions, session, _ = moving
+    run = asyncio.ensure_future(sessions.execute(ANNA, session.id, "import refusing", [], []))
+    await until(lambda: session.target is not None and session.target.busy)
+    assert session.target is not None
+    await session.target.close(force=True)
+    assert "the session cannot move: it was closed by force. Open a session" in (await run)[0]["error"]
+    assert await sessions.objects(ANNA, session.id) == ["Slow", "slow"]
 
 
 async def test_a_move_can_be_cancelled_and_is_no_idleness(moving: tuple[Sessions, Session, Reserve]) -> None:
