@@ -74,6 +74,12 @@ class Worker(Protocol):
         no other one: what had not begun goes back to the owner, in order. WorkerLost or Invalid if nothing was sent.
         """
 
+    def join(self, calls: Sequence[Call]) -> None:
+        """Run more calls of the same function behind those it has; only from within `Owner.on_nearly_over`."""
+
+    def tell_early(self, wanted: bool) -> None:
+        """Whether its owner wants to know before its last call begins, having more that could join."""
+
     def abandon(self, call: Call) -> None:
         """The caller of one of them went away: it is interrupted if it runs, and its answer dropped."""
 

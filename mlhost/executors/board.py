@@ -5,6 +5,10 @@ whether the train is still its own: the host, which takes back what has not begu
 lets RECALL_SECONDS pass in between. So no call is ever run twice, whichever of the two is the quicker; and one that was
 written down but not run, because the train was gone, is told of as left.
 
+More calls may join a train that is under way, numbered on. A worker that is to tell early does so before the last call
+it has, so that the next are there when that is done; and it is silent at the end of what it has while more is on its
+way to it.
+
 Answers are kept here as well, whole, before the host is told of them: those of a worker that dies are not lost.
 """
 
@@ -22,11 +26,10 @@ from contextlib import contextmanager
 from mlhost.executors.wire import LENGTH, NotAFrame
 
 BYTES = 1 << 18
-HEAD_BYTES = 64
+HEAD_BYTES = 128
 RECALL_SECONDS = 0.002  # until what one processor wrote has reached every other: a thousand times what it takes
-TRAIN, BEGUN, LEFT, ENDED, KEPT, TARGET, SENT_AT = range(
-    7
-)  # the words of the head, eight bytes each, written in one go
+# The words of the head, eight bytes each, written in one go.
+TRAIN, LAST, EARLY, BEGUN, LEFT, ENDED, KEPT, TARGET, SENT_AT = range(9)
 
 
 @contextmanager
@@ -58,11 +61,22 @@ class Board:
 
     # --- the host's side -------------------------------------------------------------------------------------------
 
-    def start(self, train: int) -> None:
-        """The calls from this number on are the worker's."""
+    def start(self, train: int, last: int) -> None:
+        """The calls from the one number to the other are the worker's."""
         self._position = HEAD_BYTES
         self._words[KEPT] = HEAD_BYTES
+        self._words[EARLY] = False
+        self._words[LAST] = last
         self._words[TRAIN] = train
+
+    def extend(self, last: int) -> None:
+        """So are those up to this number, which are about to be sent."""
+        self._words[LAST] = last
+
+    def ask_early(self, wanted: bool) -> None:
+        """Whether the worker shall tell before its last call what came of those before it."""
+        if self._is_open:
+            self._words[EARLY] = wanted
 
     def recall(self) -> None:
         """No more of them; after RECALL_SECONDS those beyond `begun` never begin."""
@@ -127,6 +141,16 @@ class Board:
             return True
         self._words[LEFT] = number
         return False
+
+    @property
+    def last(self) -> int:
+        """The number of the last call that was sent, or is just being sent."""
+        return self._words[LAST]
+
+    @property
+    def is_asked_early(self) -> bool:
+        """Whether the host wants to be told before the last call."""
+        return bool(self._words[EARLY])
 
     def end(self, number: int) -> None:
         """Give back what is left of the train after this call."""

@@ -1,8 +1,8 @@
 """What every worker does the same way: one call at a time, with a deadline, stopped when asked, answered to its caller.
 
-Several may be sent in one go, as a train; they are still run one after the other. When one of them takes long, the
-host takes back those behind it. A placement adds how calls reach the workspace, how their code is interrupted, and
-what becomes of code that does not stop.
+Several may be sent in one go, as a train, and in a process more may join it; they are still run one after the other.
+When one of them takes long, the host takes back those behind it. A placement adds how calls reach the workspace, how
+their code is interrupted, and what becomes of code that does not stop.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ class CallingWorker(ABC):
     """A `Worker` without its placement."""
 
     carries = 1  # calls that may travel in one train
+    _takes_more = False  # whether calls may join a train
     _first_look_seconds = math.inf  # between the start of a call and the first `_look`
 
     def __init__(self, folder: Path, deadline_seconds: float, output_bytes: int) -> None:
@@ -108,6 +109,15 @@ class CallingWorker(ABC):
             self._inlet.is_held = len(calls) > 1  # what comes out meanwhile must not be mixed up
         self._begin(calls, owner)
 
+    def join(self, calls: Sequence[Call]) -> None:
+        """Have more calls of the function of the train that is nearly over run behind those, as part of it."""
+        train = self._train
+        assert train is not None
+        train.calls.extend(calls)
+        self._next_number += len(calls)
+        self._deadline += self.deadline_seconds * len(calls)
+        self._send_more(train, calls)
+
     def abandon(self, call: Call) -> None:
         """The caller went away: stop its call if that is running; if it has not begun, its answer will be dropped."""
         train = self._train
@@ -129,6 +139,10 @@ class CallingWorker(ABC):
     @abstractmethod
     def _send(self, train: Train) -> None:
         """Have the calls run; `_on_answer` is told of each in order when it has."""
+
+    def _send_more(self, train: Train, calls: Sequence[Call]) -> None:
+        """Have the calls, which are the last ones of the train, run behind the others; for one that `_takes_more`."""
+        raise NotImplementedError
 
     @abstractmethod
     def _begun(self) -> int:
@@ -155,9 +169,17 @@ class CallingWorker(ABC):
         return math.inf
 
     def _collect(self) -> None:
-        """Pass on all answers that are there by now; if the train is over, not before the worker has the next one."""
+        """Pass on all answers that are there by now, but first see to it that the worker has what it does next."""
         self._take_answers()
+        train = self._train
+        if train is not None and train.owner is not None and train.is_nearly_over and self._may_be_joined:
+            train.owner.on_nearly_over(train)
         self._tell()
+
+    @property
+    def _may_be_joined(self) -> bool:
+        is_ending = self._is_recalled or self._stopped or self.lost or self._closed_reason
+        return self._takes_more and not (self._is_alone or is_ending)
 
     def _on_answer(self, number: int, error: MlhostError | None, result: Any, is_last: bool) -> None:
         """What the call of that number came to; it may have printed something if no other follows it in its train."""

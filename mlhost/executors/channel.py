@@ -46,11 +46,14 @@ class Channel:
         )
         self._transport = transport
 
-    def send(self, first: int, function: Callable[..., Any], calls: list[tuple[Any, ...]]) -> None:
-        """Have the worker call the function with each of the arguments; only answers to these calls are passed on."""
+    def send(self, train: int, first: int, function: Callable[..., Any], calls: list[tuple[Any, ...]]) -> None:
+        """Have the worker call the function with each of the arguments; the first call of the train has its number.
+
+        Only answers to calls of this train are passed on.
+        """
         assert self._transport is not None
-        frame = wire.pack([first, callables.name_of(function), calls])
-        self._awaited, self._function = range(first, first + len(calls)), function
+        frame = wire.pack([train, first, callables.name_of(function), calls])
+        self._awaited, self._function = range(train, first + len(calls)), function
         self._transport.write(frame)
 
     def close(self) -> None:

@@ -1,7 +1,8 @@
 """A worker process from its fork to its end: confine itself, then answer one call after the other.
 
-The answers to the calls of a train are kept on the board; the host is woken up at the end of the train, or when they
-have been there for a while: woken for each of them, the two would take turns on their processor.
+The answers to the calls of a train are kept on the board; the host is woken up at the end of the train, when they have
+been there for a while, or before the last call if it wants to: woken for each of them, the two would take turns on
+their processor.
 """
 
 from __future__ import annotations
@@ -48,7 +49,8 @@ def become(channel: int, console: int, shared: int, spec: dict[str, Any]) -> NoR
         _rewire(channel, console)
         _confine(Path(spec["folder"]), spec["limits"], spec["mark"])
         _start_afresh(board)
-        _serve(socket.socket(fileno=CHANNEL), board, Workspace(main_module(), Path(spec["folder"])))
+        workspace = Workspace(main_module(), Path(spec["folder"]))
+        _Duty(socket.socket(fileno=CHANNEL), board, workspace).serve()
         status = 0
     finally:
         with contextlib.suppress(BaseException):
@@ -115,56 +117,78 @@ def _start_afresh(board: Board) -> None:
     gc.enable()
 
 
-def _serve(channel: socket.socket, board: Board, workspace: Workspace) -> None:
-    spout = Spout(CONSOLE)
-    for first, function, calls in wire.frames(channel):
-        _run(channel, board, spout, workspace, first, function, calls)
-        del calls  # nothing of them is kept while waiting for the next
-
-
 def _heed_interrupts() -> None:
     if _signal.getsignal(signal.SIGINT) is not interrupt.on_signal:  # user code may have replaced it
         signal.signal(signal.SIGINT, interrupt.on_signal)
 
 
-def _run(
-    channel: socket.socket,
-    board: Board,
-    spout: Spout,
-    workspace: Workspace,
-    first: int,
-    function: str,
-    calls: list[list[Any]],
-) -> None:
-    """The calls of a train, until the host takes back the rest, or one has printed, failed or answered at length.
+class _Duty:
+    """What the worker does for the host: the calls of one train after the other, each of which comes in frames."""
 
-    So an answer that is kept is fetched before another call begins.
+    def __init__(self, channel: socket.socket, board: Board, workspace: Workspace) -> None:
+        self._channel = channel
+        self._board = board
+        self._workspace = workspace
+        self._spout = Spout(CONSOLE)
+        self._over = 0  # the train that has ended before its time: what still comes of it is not run
+        self._is_owed = False  # the bell for what is on the board
+        self._ring_at = 0.0
 
-    What is kept on the board is read before what comes over the channel, so nothing may be kept after that.
-    """
-    gate, me = interrupt.main_gate(), os.getpid()
-    last = first + len(calls) - 1
-    is_owed, ring_at = False, time.monotonic() + wire.RING_SECONDS
-    for number, arguments in enumerate(calls, first):
-        if not board.begin(first, number):
-            is_owed = True  # the word that it will not
-            break
-        gate.running = number
+    def serve(self) -> None:
+        """Until the host closes the channel."""
+        for train, first, function, calls in wire.frames(self._channel):
+            if train == first:
+                self._ring_at = time.monotonic() + wire.RING_SECONDS
+            if train != self._over:
+                self._run(train, first, function, calls)
+            del calls  # nothing of them is kept while waiting for the next
+
+    def _run(self, train: int, first: int, function: str, calls: list[list[Any]]) -> None:
+        """Calls of a train, until the host takes back the rest, or one has printed, failed or answered at length.
+
+        So an answer that is kept is fetched before another call begins.
+        """
+        last = first + len(calls) - 1
+        for number, arguments in enumerate(calls, first):
+            if not self._board.begin(train, number):
+                self._over, self._is_owed = train, True  # the word that it will not
+                break
+            if self._answer(number, function, arguments):
+                self._over = train
+                break
+            if number < last:
+                self._ring_early(is_next_last=number == last - 1)
+        if self._is_owed and (train == self._over or self._board.last <= last):
+            self._ring()
+
+    def _answer(self, number: int, function: str, arguments: list[Any]) -> bool:
+        """Run one call and answer it; whether the train ends with it, though others may follow.
+
+        What is kept on the board is read before what comes over the channel, so nothing may be kept after that.
+        """
+        interrupt.main_gate().running = number
         _heed_interrupts()
-        reply, has_failed = answer(workspace, number, function, arguments)
+        me = os.getpid()
+        reply, has_failed = answer(self._workspace, number, function, arguments)
         if os.getpid() != me:  # user code forked and its child came back here: only the worker may answer
             os._exit(0)
-        is_owed = board.has_room(reply)
-        if has_ended := not is_owed or has_failed or spout.has_printed() or bool(workspace.parcels):
-            board.end(number)  # before the answer is there to be read
-        if is_owed:
-            board.keep(reply)
+        self._is_owed = self._board.has_room(reply)
+        has_ended = not self._is_owed or has_failed or self._spout.has_printed() or bool(self._workspace.parcels)
+        if has_ended:
+            self._board.end(number)  # before the answer is there to be read
+        if self._is_owed:
+            self._board.keep(reply)
         else:
-            channel.sendall(reply)
-        if has_ended or number == last:
-            break
-        if (now := time.monotonic()) > ring_at:
-            channel.sendall(wire.BELL)
-            is_owed, ring_at = False, now + wire.RING_SECONDS
-    if is_owed:
-        channel.sendall(wire.BELL)
+            self._channel.sendall(reply)
+        return has_ended
+
+    def _ring_early(self, *, is_next_last: bool) -> None:
+        """Have the host look at answers that have been there for a while, or when it wants to before the last call."""
+        now = time.monotonic()
+        if now > self._ring_at or (is_next_last and self._board.is_asked_early):
+            self._ring()
+            self._ring_at = now + wire.RING_SECONDS
+
+    def _ring(self) -> None:
+        self._channel.sendall(wire.BELL)
+        self._is_owed = False

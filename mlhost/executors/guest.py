@@ -40,7 +40,7 @@ def serve(channel: int, console: int, alarm: int, folder: str, refusing: Mapping
     watchdog.start()
     try:
         with socket.socket(fileno=channel) as frames:
-            for number, function, (arguments,) in wire.frames(frames):
+            for _, number, function, (arguments,) in wire.frames(frames):
                 gate.running = number
                 reply, _ = answer(workspace, number, function, arguments)
                 with contextlib.suppress(BrokenPipeError):  # the host has given this call up

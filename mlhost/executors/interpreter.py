@@ -65,7 +65,7 @@ class InterpreterThread(WorkspaceThread):
     async def connect(self) -> None:
         """See `WorkspaceThread`."""
         await self._channel.connect(self._ours)
-        self._channel.send(GREETING, ping, [()])
+        self._channel.send(GREETING, GREETING, ping, [()])
 
     @property
     def begun(self) -> int:
@@ -75,7 +75,7 @@ class InterpreterThread(WorkspaceThread):
     def put(self, first: int, function: Callable[..., Any], calls: list[tuple[Any, ...]]) -> None:
         """See `WorkspaceThread`."""
         self._put = first
-        self._channel.send(first, function, calls)
+        self._channel.send(first, first, function, calls)
 
     def interrupt(self, number: int) -> None:
         """See `WorkspaceThread`."""

@@ -74,12 +74,14 @@ class _Member:
 
     pool: Pool
     worker: Worker
-    calls: int = 0
+    calls: int = 0  # that were answered and are counted
     ready_bytes: int = 0  # resident when it was first weighed
     next_weighing: int = 1  # after so many calls
     idle_since: float = 0.0  # monotonic
-    departed: float = 0.0  # when it was sent its calls
-    asked: list[float] = field(default_factory=list)  # when each of these was made
+    # Of the calls it has and those just answered:
+    departed: float = 0.0  # when it was sent them, or the last of them were counted
+    counted: int = 0  # calls of the train
+    asked: list[float] = field(default_factory=list)  # when each of the others was made
 
     @property
     def has_more(self) -> bool:
@@ -89,6 +91,10 @@ class _Member:
     def on_back(self, calls: list[Call]) -> None:
         """See `Owner`."""
         self.pool._put_back(calls)
+
+    def on_nearly_over(self, train: Train) -> None:
+        """See `Owner`."""
+        self.pool._join(self, train)
 
     def on_over(self, train: Train) -> None:
         """See `Owner`."""
@@ -224,6 +230,9 @@ class Pool:
             self._depart(member, [call])
         else:
             self._queue_up()
+            if not self._waiting:
+                for member in self._riding:
+                    member.worker.tell_early(True)
             self._waiting.append(call)
 
     def abandon(self, call: Call) -> None:
@@ -362,30 +371,51 @@ class Pool:
 
     def _train(self, member: _Member, first: Call) -> list[Call]:
         """The first who waits, and those behind that can go with it: each worker's share, if calls are quick."""
-        calls = [first]
         if not (self._is_quick and self._waiting and first.is_small):
-            return calls
+            return [first]
+        return [first, *self._riders(first.function, self._share(member) - 1)]
+
+    def _share(self, member: _Member) -> int:
+        """How many calls a worker may have, those included that it has."""
         under_way = sum(each.worker.aboard for each in self._riding)
-        most = min(member.worker.carries, 1 + (len(self._waiting) + under_way) // self._count)
-        if self._settings.max_calls:
-            most = min(most, self._settings.max_calls - member.calls)
-        while len(calls) < most and self._waiting:
+        share = min(member.worker.carries, 1 + (len(self._waiting) + under_way) // self._count)
+        return min(share, self._settings.max_calls - member.calls) if self._settings.max_calls else share
+
+    def _riders(self, function: Callable[..., Any], most: int) -> list[Call]:
+        """Those who wait longest, as far as they can go together."""
+        riders: list[Call] = []
+        while len(riders) < most and self._waiting:
             call = self._waiting[0]
-            if not isinstance(call, Call) or call.function is not first.function or not call.is_small:
+            if not isinstance(call, Call) or call.function is not function or not call.is_small:
                 break
             self._waiting.popleft()
             if not call.done():
-                calls.append(call)
-        return calls
+                riders.append(call)
+        return riders
+
+    def _join(self, member: _Member, train: Train) -> None:
+        """Have calls that wait join a train that is nearly over, unless somebody else is to have its worker."""
+        if not (self._is_quick and self._waiting) or self._waiting_patiently or self._is_too_large:
+            return
+        self._count_answered(member, train)
+        if riders := self._riders(train.function, self._share(member) - member.worker.aboard):
+            self._note_sent(member, riders, perf_counter())
+            member.worker.join(riders)
+        member.worker.tell_early(bool(self._waiting))
+
+    def _note_sent(self, member: _Member, calls: list[Call], now: float) -> None:
+        member.asked += [call.asked for call in calls]
+        for call in calls:
+            call.sent = now
 
     def _depart(self, member: _Member, calls: list[Call]) -> None:
-        member.departed = perf_counter()
-        member.asked = [call.asked for call in calls]
-        for call in calls:
-            call.sent = member.departed
+        member.departed, member.counted, member.asked = perf_counter(), 0, []
+        self._note_sent(member, calls, member.departed)
         self._riding.append(member)
         try:
             member.worker.run(calls, member)
+            if len(calls) > 1:
+                member.worker.tell_early(bool(self._waiting))
         except Exception as fault:  # a call that is too large to travel, say
             self._riding.remove(member)
             for call in calls:
@@ -395,22 +425,31 @@ class Pool:
     def _arrive(self, member: _Member, train: Train) -> None:
         """A worker has done what it was sent, but for what came back."""
         self._riding.remove(member)
-        count, seconds = train.count, perf_counter() - member.departed
-        self.times.calls += count
-        self.times.run_seconds += seconds if count else 0.0
-        # Those behind the first have waited for the ones before them.
-        self.times.queue_seconds += sum(member.departed - asked for asked in member.asked[:count])
-        self.times.queue_seconds += seconds * (count - 1) / 2 if count else 0.0
-        self._proven_calls = self._proven_calls + count if train.is_whole else 0
-        if count:
-            self._pace_seconds += (seconds / count - self._pace_seconds) / PACE_TRAINS
-        member.calls += count
+        self._count_answered(member, train)
+        self._proven_calls = self._proven_calls if train.is_whole else 0
         if train.kept is not None:
             self._spawn(self._fetch(member, *train.kept))
         elif train.is_spoiled:
             self._replace(member, LOST)
         else:
             self._take_back(member)
+
+    def _count_answered(self, member: _Member, train: Train) -> None:
+        """What the calls took that have been answered since this was last asked."""
+        count, now = train.count - member.counted, perf_counter()
+        if not count:
+            return
+        seconds = now - member.departed
+        self.times.calls += count
+        self.times.run_seconds += seconds
+        # Those behind the first have waited for the ones before them.
+        self.times.queue_seconds += sum(member.departed - asked for asked in member.asked[:count])
+        self.times.queue_seconds += seconds * (count - 1) / 2
+        self._proven_calls += count
+        self._pace_seconds += (seconds / count - self._pace_seconds) / PACE_TRAINS
+        member.calls += count
+        member.departed, member.counted = now, train.count
+        del member.asked[:count]
 
     async def _fetch(self, member: _Member, call: Call, kept: Kept) -> None:
         """Have the answer before the worker gets another call, or have it dropped if nobody waits for it any more."""

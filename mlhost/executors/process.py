@@ -9,6 +9,7 @@ import os
 import shutil
 import signal
 import socket
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -23,7 +24,7 @@ from mlhost.executors.families import new_mark
 from mlhost.executors.forking import ProcessSettings, Template
 from mlhost.executors.meter import Meter
 from mlhost.executors.pythons import Python
-from mlhost.executors.trains import TRAIN_CALLS, Train
+from mlhost.executors.trains import TRAIN_CALLS, Call, Train
 from mlhost.executors.wire import NotAFrame
 
 LAST_WORD_SECONDS = 1.5  # between the end of a channel and word of how its process ended, after a sweep at worst
@@ -83,6 +84,7 @@ class ProcessWorker(CallingWorker):
     """The host's side of one worker process."""
 
     carries = TRAIN_CALLS
+    _takes_more = True
 
     def __init__(self, folder: Path, deadline_seconds: float, settings: ProcessSettings) -> None:
         super().__init__(folder, deadline_seconds, settings.output_bytes)
@@ -156,8 +158,18 @@ class ProcessWorker(CallingWorker):
         assert self._board is not None
         if self._meter is not None:
             self._meter.start()
-        self._board.start(train.first)
-        self._channel.send(train.first, train.function, [call.args for call in train.calls])
+        self._board.start(train.first, train.last)
+        self._channel.send(train.first, train.first, train.function, [call.args for call in train.calls])
+
+    def _send_more(self, train: Train, calls: Sequence[Call]) -> None:
+        assert self._board is not None
+        self._board.extend(train.last)
+        self._channel.send(train.first, train.last - len(calls) + 1, train.function, [call.args for call in calls])
+
+    def tell_early(self, wanted: bool) -> None:
+        """See `Worker`."""
+        if self._board is not None:
+            self._board.ask_early(wanted)
 
     def _begun(self) -> int:
         assert self._board is not None

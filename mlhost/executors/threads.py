@@ -209,6 +209,9 @@ class ThreadWorker(CallingWorker):
         if not self._ended.is_set():
             self._leave_behind("It was closed.")
 
+    def tell_early(self, wanted: bool) -> None:
+        """See `Worker`; nothing is gained here by calls that join, as the thread and the server take turns anyway."""
+
     # --- one train -------------------------------------------------------------------------------------------------
 
     def _send(self, train: Train) -> None:

@@ -16,6 +16,8 @@ from mlhost.runtime.parcels import Kept, Parcel
 log = logging.getLogger(__name__)
 
 TRAIN_CALLS = 16  # in one train at the most
+LONGEST_CALLS = 256  # in one that others have joined: at its end its worker is weighed, or goes to somebody else
+FEW_CALLS = 2  # left: others may join
 RIDING_BYTES = 4096  # what a call may be passed that travels with others
 HARMLESS = (CodeFailed, Invalid, WorkerLost)  # after any other error a worker is not to be trusted
 
@@ -98,6 +100,9 @@ class Owner(Protocol):
     def on_back(self, calls: list[Call]) -> None:
         """These had not begun and are the owner's again."""
 
+    def on_nearly_over(self, train: Train) -> None:
+        """Few of its calls are left, and others may join it: see `Worker.join`."""
+
     def on_over(self, train: Train) -> None:
         """All others are answered, but for one whose answer is `kept`, and the worker is free."""
 
@@ -116,6 +121,11 @@ class Train:
         self.is_whole = True  # none failed, was stopped or printed
         self.is_spoiled = False  # the worker is not to be used again
         self.kept: tuple[Call, Kept] | None = None  # whose answer is to be fetched before the worker has another call
+
+    @property
+    def is_nearly_over(self) -> bool:
+        """Whether others should join soon, and may."""
+        return 0 < len(self.calls) <= FEW_CALLS and self.last - self.first < LONGEST_CALLS
 
     @property
     def last(self) -> int:

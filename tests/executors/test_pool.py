@@ -22,6 +22,7 @@ class FakeWorker:
         self.closed = False
         self.bytes = 0
         self.train: Train | None = None
+        self.is_early_wanted = False
 
     @property
     def aboard(self) -> int:
@@ -32,6 +33,22 @@ class FakeWorker:
 
     def abandon(self, call: Call) -> None:
         pass
+
+    def tell_early(self, wanted: bool) -> None:
+        self.is_early_wanted = wanted
+
+    def join(self, calls: list[Call]) -> None:
+        assert self.train is not None
+        self.train.calls.extend(calls)
+
+    def near_the_end(self) -> None:
+        """Answer all calls but one, and let others join."""
+        train = self.train
+        assert train is not None
+        assert train.owner is not None
+        while len(train.calls) > 1:
+            train.next().answer(None, "done")
+        train.owner.on_nearly_over(train)
 
     def arrive(self, *back: Call) -> list[Call]:
         """Answer all calls but those that go back; all that it had."""
@@ -482,6 +499,93 @@ async def test_each_worker_has_its_share(make_pool: Callable[..., Pool], maker: 
     assert sorted((one.aboard, other.aboard)) == [10, 11]
 
 
+async def test_who_waits_joins_a_train_that_is_nearly_over(make_pool: Callable[..., Pool], maker: Maker) -> None:
+    callers = await proven(make_pool(size=1), maker)
+    [worker] = maker.made
+    await callers.come(1)
+    calls = await callers.come(4)
+    worker.arrive()
+    assert not worker.is_early_wanted
+    calls += await callers.come(TRAIN_CALLS + 4)
+    assert worker.is_early_wanted
+    worker.near_the_end()
+    assert worker.aboard == TRAIN_CALLS
+    assert worker.is_early_wanted
+    worker.near_the_end()
+    assert worker.aboard == 1 + 5
+    assert not worker.is_early_wanted
+    assert worker.arrive() == calls[-6:]
+    assert await asyncio.gather(*callers.tasks) == ["done"] * len(callers.tasks)
+
+
+async def test_a_train_is_told_of_those_who_wait_already_when_it_leaves(
+    make_pool: Callable[..., Pool], maker: Maker
+) -> None:
+    callers = await proven(make_pool(size=1), maker)
+    [worker] = maker.made
+    await callers.come(1)
+    await callers.come(TRAIN_CALLS + 2)
+    worker.arrive()
+    assert worker.is_early_wanted
+
+
+async def test_no_more_than_a_workers_share_joins_its_train(make_pool: Callable[..., Pool], maker: Maker) -> None:
+    callers = Callers(make_pool(size=2))
+    await callers.come(PROVEN_CALLS + 10)
+    await until(lambda: len(maker.made) == 2)
+    one, other = maker.made
+    for _ in range(PROVEN_CALLS // 2):
+        one.arrive(), other.arrive()
+    await callers.come(8)
+    more, fewer = (one, other) if one.aboard > other.aboard else (other, one)
+    assert (more.aboard, fewer.aboard) == (5, 1)  # and 12 wait
+    more.near_the_end()
+    assert more.aboard == 8
+    more.arrive(), fewer.arrive()
+
+
+async def test_nobody_joins_a_train_whose_worker_somebody_else_is_to_have(
+    make_pool: Callable[..., Pool], maker: Maker
+) -> None:
+    pool = make_pool(size=1)
+    callers = await proven(pool, maker)
+    [worker] = maker.made
+    await callers.come(1)
+    await callers.come(4)
+    worker.arrive()
+
+    async def patient() -> None:
+        async with pool.lease(patient=True):
+            pass
+
+    waiting = asyncio.ensure_future(patient())
+    await asyncio.sleep(0)
+    await callers.come(2)
+    worker.near_the_end()
+    assert worker.aboard == 1
+    assert worker.arrive()
+    worker.arrive()
+    await waiting
+
+
+async def test_a_large_call_does_not_join_and_nobody_overtakes_it(make_pool: Callable[..., Pool], maker: Maker) -> None:
+    callers = await proven(make_pool(size=1), maker)
+    [worker] = maker.made
+    await callers.come(1)
+    await callers.come(4)
+    worker.arrive()
+    small, large, more = (
+        await callers.come(2),
+        await callers.come(1, bytes(RIDING_BYTES + 1)),
+        await callers.come(2),
+    )
+    worker.near_the_end()
+    assert worker.aboard == 3
+    worker.near_the_end()
+    assert worker.aboard == 1
+    assert [worker.arrive() for _ in range(3)] == [small[1:], large, more]
+
+
 async def test_what_comes_back_is_next(make_pool: Callable[..., Pool], maker: Maker) -> None:
     callers = await proven(make_pool(size=1), maker)
     [worker] = maker.made
@@ -566,6 +670,31 @@ async def test_queue_and_run_times_of_a_train_are_those_of_its_calls(
     assert pool.times.calls - calls == 5
     assert pool.times.run_seconds - ran == pytest.approx(0.1, abs=0.05)
     assert pool.times.queue_seconds - queued == pytest.approx(4 * 0.1 * 3 / 8, abs=0.05)
+
+
+async def test_queue_and_run_times_are_those_of_the_calls_that_joined_too(
+    make_pool: Callable[..., Pool], maker: Maker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 0.0
+    monkeypatch.setattr("mlhost.executors.pool.perf_counter", lambda: now)
+    monkeypatch.setattr("mlhost.executors.trains.perf_counter", lambda: now)
+    pool = make_pool(size=1)
+    callers = await proven(pool, maker)
+    [worker] = maker.made
+    calls = pool.times.calls
+    await callers.come(1)
+    await callers.come(3)
+    worker.arrive()
+    assert (pool.times.queue_seconds, pool.times.run_seconds) == (0, 0)
+    now = 0.2
+    await callers.come(1)
+    now = 0.4
+    worker.near_the_end()  # two calls of 0.2 s, the second of which has waited for the first
+    assert (pool.times.queue_seconds, pool.times.run_seconds) == pytest.approx((0.2, 0.4))
+    now = 0.8
+    worker.arrive()  # two more: one has waited for 0.4 s, the other, which joined, for 0.2 s and the one before it
+    assert pool.times.calls - calls == 5
+    assert (pool.times.queue_seconds, pool.times.run_seconds) == pytest.approx((0.2 + 0.4 + 0.2 + 0.2, 0.8))
 
 
 async def test_a_worker_is_replaced_after_so_many_calls_however_they_came(

@@ -165,6 +165,7 @@ async def test_a_server_that_has_no_descriptor_left_says_so_and_loses_none(
     if placement == "process":
         await executors["process"].start()  # type: ignore[attr-defined]
     for broken in ("mlhost.executors.console.os.pipe", "mlhost.executors.threads.threading.Thread.start"):
+        gc.collect()
         before = len(os.listdir("/proc/self/fd"))
         with monkeypatch.context() as patch:
             patch.setattr(broken, refuse)
@@ -173,7 +174,8 @@ async def test_a_server_that_has_no_descriptor_left_says_so_and_loses_none(
             with pytest.raises(Unavailable, match="Too many open files"):
                 await reserve.open(placement, deadline_seconds=1)
         gc.collect()
-        assert len(os.listdir("/proc/self/fd")) == before
+        # What earlier tests left to the loop may be closed meanwhile.
+        assert len(os.listdir("/proc/self/fd")) <= before
         assert not list(tmp_path.iterdir())
     await reserve.close()
 

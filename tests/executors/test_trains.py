@@ -14,6 +14,7 @@ import pytest
 from mlhost.errors import CodeFailed, WorkerLost
 from mlhost.executors import Executor, Worker
 from mlhost.executors.board import BYTES
+from mlhost.executors.calling import CallingWorker
 from mlhost.executors.forking import ProcessSettings
 from mlhost.executors.inline import InlineExecutor
 from mlhost.executors.pool import Pool, PoolSettings
@@ -38,6 +39,8 @@ elif does == 'sleep':
 elif does == 'spin':
     end = time.monotonic() + pause
     while time.monotonic() < end: pass
+elif does == 'wait':
+    while not os.path.exists(f'{ledger_path}.{int(pause)}'): time.sleep(0.0005)
 elif does == 'die':
     os._exit(3)
 elif does == 'ignore':
@@ -46,7 +49,8 @@ answer = number if does != 'much' else 'x' * int(pause)
 """
 INIT = """
 import os, signal, time
-ledger = os.open({!r}, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+ledger_path = {!r}
+ledger = os.open(ledger_path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
 """
 # What code may do with the memory it shares with the host, if it means harm.
 BOARD = """
@@ -80,6 +84,7 @@ time.sleep(0.1)
 answer = number
 """
 WEIGHTS = {"nothing": 40, "print": 3, "shout": 3, "raise": 3, "sleep": 3, "spin": 3, "die": 1, "much": 3}
+SENT, JOINED, TOLD = range(3)  # what happens to a train
 INPUTS = [("number", "integer"), ("does", "character"), ("pause", "numeric")]
 
 
@@ -95,6 +100,9 @@ class Owner:
     def on_back(self, calls: list[Call]) -> None:
         self.back += calls
 
+    def on_nearly_over(self, train: Train) -> None:
+        pass
+
     def on_over(self, train: Train) -> None:
         self.over.set()
 
@@ -104,6 +112,45 @@ class Owner:
         worker.run(calls, self)
         await self.over.wait()
         return calls
+
+
+class Feeder(Owner):
+    """Has calls join a train of two, the first of which waits for it: all that are left, or so many at once."""
+
+    has_more = True
+
+    def __init__(self, worker: Worker, ledger: Path, *deeds: tuple[str, float], at_once: int = 100) -> None:
+        super().__init__()
+        self.worker = worker
+        self.ledger = ledger
+        self.calls = [call(number, *deed) for number, deed in enumerate([wait_for(SENT), *deeds], 1)]
+        self.at_once = at_once
+        self.sent = 2
+        self.aboard: list[int] = []  # whenever calls could join
+
+    def on_nearly_over(self, train: Train) -> None:
+        self.aboard.append(self.worker.aboard)
+        if more := self.calls[self.sent : self.sent + self.at_once]:
+            self.sent += len(more)
+            self.worker.join(more)
+        self.worker.tell_early(self.sent < len(self.calls))
+        let(self.ledger, JOINED)
+
+    async def feed(self) -> None:
+        """Until the train is over."""
+        self.worker.run(self.calls[:2], self)
+        self.worker.tell_early(True)
+        let(self.ledger, SENT)
+        await self.over.wait()
+
+
+def wait_for(event: int) -> tuple[str, float]:
+    """What a call does that ends once a test says that something has happened."""
+    return "wait", event
+
+
+def let(ledger: Path, event: int) -> None:
+    Path(f"{ledger}.{event}").touch()
 
 
 def call(number: int, does: str = "nothing", pause: float = 0) -> Call:
@@ -247,6 +294,66 @@ async def test_answers_do_not_wait_for_the_end_of_a_long_train(worker: Worker) -
 
 
 @pytest.mark.usefixtures("patience")
+@pytest.mark.usefixtures("patience")
+async def test_calls_that_join_a_train_are_run_behind_it_in_order_and_answered_each_by_itself(
+    process: Worker, ledger: Path
+) -> None:
+    feeder = Feeder(process, ledger, wait_for(JOINED), *[NOTHING] * 88)
+    await feeder.feed()
+    assert feeder.sent == 90
+    assert [told(each) for each in feeder.calls] == numbers(ledger) == list(range(1, 91))
+    assert not feeder.back
+
+
+@pytest.mark.usefixtures("patience")
+async def test_calls_can_join_while_the_last_one_of_the_train_runs(process: Worker, ledger: Path) -> None:
+    feeder = Feeder(process, ledger, wait_for(TOLD), NOTHING)
+    feeding = asyncio.ensure_future(feeder.feed())
+    await until(lambda: feeder.sent == 3)
+    assert feeder.aboard == [1]
+    let(ledger, TOLD)
+    await feeding
+    assert [told(each) for each in feeder.calls] == [1, 2, 3]
+
+
+@pytest.mark.usefixtures("patience")
+@pytest.mark.parametrize("does", ["print", "raise"])
+async def test_what_has_joined_a_train_that_ends_early_goes_back_and_is_not_run(
+    process: Worker, ledger: Path, does: str
+) -> None:
+    feeder = Feeder(process, ledger, wait_for(JOINED), (does, 0), NOTHING, NOTHING)
+    await feeder.feed()
+    assert feeder.back == feeder.calls[3:]
+    feeder.over.clear()
+    process.run(feeder.back, feeder)  # nothing of the old train is in the way
+    await feeder.over.wait()
+    assert numbers(ledger) == [1, 2, 3, 4, 5]
+
+
+async def test_what_has_joined_behind_a_slow_call_goes_back_and_is_not_run(process: Worker, ledger: Path) -> None:
+    feeder = Feeder(process, ledger, wait_for(TOLD), NOTHING, NOTHING)
+    feeding = asyncio.ensure_future(feeder.feed())
+    await until(lambda: bool(feeder.back))
+    assert feeder.back == feeder.calls[2:]
+    let(ledger, TOLD)
+    await feeding
+    feeder.over.clear()
+    process.run(feeder.back, feeder)
+    await feeder.over.wait()
+    assert [told(each) for each in feeder.calls] == numbers(ledger) == [1, 2, 3, 4]
+
+
+@pytest.mark.usefixtures("patience")
+async def test_a_train_that_others_join_comes_to_an_end_some_time(
+    process: Worker, ledger: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mlhost.executors.trains.LONGEST_CALLS", 4)
+    feeder = Feeder(process, ledger, wait_for(JOINED), *[NOTHING] * 20, at_once=5)
+    await feeder.feed()
+    assert feeder.sent == 7
+    assert [told(each) for each in feeder.calls[:7]] == numbers(ledger) == list(range(1, 8))
+
+
 async def test_a_death_is_told_to_the_one_whose_call_it_was(process: Worker, ledger: Path) -> None:
     owner = Owner()
     calls = await owner.send(process, NOTHING, NOTHING, ("die", 0), NOTHING)
@@ -456,6 +563,9 @@ async def test_whatever_happens_on_the_way_each_call_is_run_once_and_answered_to
     pool = Pool(lambda: open_worker(placed, ledger), PoolSettings(3, 1000))
     depart = pool._depart
     monkeypatch.setattr(pool, "_depart", lambda member, calls: (sizes.update([len(calls)]), depart(member, calls)))
+    joined: Counter[int] = Counter()
+    join = CallingWorker.join
+    monkeypatch.setattr(CallingWorker, "join", lambda worker, calls: (joined.update([len(calls)]), join(worker, calls)))
     deaths = "die" if isinstance(placed, InlineExecutor) else ""
     deeds = [deed for deed in WEIGHTS if deed != deaths]
     counts: Counter[str] = Counter()
@@ -487,6 +597,7 @@ async def test_whatever_happens_on_the_way_each_call_is_run_once_and_answered_to
     assert counts["cancelled"] > 5
     assert counts["nothing"] > 100
     assert sum(count for size, count in sizes.items() if size > 2) > 10
+    assert bool(joined) == isinstance(placed, ProcessExecutor)
     assert pool.usage().waiting == pool.usage().busy == 0
 
 
