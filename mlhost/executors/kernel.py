@@ -1,4 +1,4 @@
-"""What Linux offers and Python has no function for: fates of orphans, and privileges given up.
+"""What Linux offers and Python has no function for: fates of orphans, processors, and privileges given up.
 
 On other systems these functions do nothing, and on an old or restricted kernel what is refused is left out.
 """
@@ -35,6 +35,11 @@ def never_starve() -> None:
     if sys.platform == "linux":
         with contextlib.suppress(OSError):
             os.sched_setscheduler(0, os.SCHED_RR | os.SCHED_RESET_ON_FORK, os.sched_param(1))
+
+
+def processors() -> int:
+    """How many of them this process may run on."""
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
 def give_way() -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from mlhost.errors import CodeFailed, WorkerLost
-from mlhost.executors import Executor, Worker
+from mlhost.executors import Executor, Worker, kernel
 from mlhost.executors.board import BYTES
 from mlhost.executors.calling import CallingWorker
 from mlhost.executors.forking import ProcessSettings
@@ -305,6 +305,7 @@ async def test_calls_that_join_a_train_are_run_behind_it_in_order_and_answered_e
     assert not feeder.back
 
 
+@pytest.mark.skipif(kernel.processors() == 1, reason="the server and the worker take turns on one processor")
 @pytest.mark.usefixtures("patience")
 async def test_calls_can_join_while_the_last_one_of_the_train_runs(process: Worker, ledger: Path) -> None:
     feeder = Feeder(process, ledger, wait_for(TOLD), NOTHING)
