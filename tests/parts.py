@@ -2,7 +2,9 @@
 
 import asyncio
 import functools
+import gc
 import json
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -50,6 +52,12 @@ def answered(answer: object) -> Any:
     """What a call of a service came to whose answer travels in one piece."""
     assert isinstance(answer, bytes)
     return json.loads(answer)
+
+
+def open_descriptors() -> int:
+    """How many this process has; without those of earlier tests, which might be closed before this is asked again."""
+    gc.collect()
+    return len(os.listdir("/dev/fd"))
 
 
 async def run_on(pool: Pool, call: Awaited) -> Any:

@@ -2,8 +2,6 @@
 
 import asyncio
 import errno
-import gc
-import os
 from pathlib import Path
 
 import pytest
@@ -16,7 +14,7 @@ from mlhost.executors.inline import InlineExecutor
 from mlhost.executors.process import ProcessExecutor
 from mlhost.executors.reserve import Reserve
 from mlhost.runtime.workspace import ping
-from tests.parts import until
+from tests.parts import open_descriptors, until
 
 
 class FakeWorker:
@@ -165,17 +163,14 @@ async def test_a_server_that_has_no_descriptor_left_says_so_and_loses_none(
     if placement == "process":
         await executors["process"].start()  # type: ignore[attr-defined]
     for broken in ("mlhost.executors.console.os.pipe", "mlhost.executors.threads.threading.Thread.start"):
-        gc.collect()
-        before = len(os.listdir("/proc/self/fd"))
+        before = open_descriptors()
         with monkeypatch.context() as patch:
             patch.setattr(broken, refuse)
             if placement == "process" and broken.endswith("start"):
                 patch.setattr("mlhost.executors.process.socket.socketpair", refuse)
             with pytest.raises(Unavailable, match="Too many open files"):
                 await reserve.open(placement, deadline_seconds=1)
-        gc.collect()
-        # What earlier tests left to the loop may be closed meanwhile.
-        assert len(os.listdir("/proc/self/fd")) <= before
+        assert open_descriptors() <= before
         assert not list(tmp_path.iterdir())
     await reserve.close()
 
