@@ -45,7 +45,7 @@ class Worker(Protocol):
 
     @property
     def carries(self) -> int:
-        """How many calls can be sent to it in one go."""
+        """How many calls it may have at once."""
 
     @property
     def aboard(self) -> int:

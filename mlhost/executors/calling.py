@@ -30,8 +30,7 @@ SLOW_SECONDS = 0.005  # between looks at a train; a call that runs at two of the
 class CallingWorker(ABC):
     """A `Worker` without its placement."""
 
-    carries = 1  # calls that may travel in one train
-    _takes_more = False  # whether calls may join a train
+    carries = 1  # calls that it may have at once
     _first_look_seconds = math.inf  # between the start of a call and the first `_look`
 
     def __init__(self, folder: Path, deadline_seconds: float, output_bytes: int) -> None:
@@ -105,18 +104,18 @@ class CallingWorker(ABC):
         Each is answered on its own, with what it printed. WorkerLost or Invalid if they do not even leave.
         """
         self.console.clear()  # a thread of an earlier call may have gone on printing
+        self._begin(calls, owner)
         if self._inlet is not None:
             self._inlet.is_held = len(calls) > 1  # what comes out meanwhile must not be mixed up
-        self._begin(calls, owner)
 
     def join(self, calls: Sequence[Call]) -> None:
         """Have more calls of the function of the train that is nearly over run behind those, as part of it."""
         train = self._train
         assert train is not None
+        self._send_more(train, calls)
         train.calls.extend(calls)
         self._next_number += len(calls)
-        self._deadline += self.deadline_seconds * len(calls)
-        self._send_more(train, calls)
+        self._deadline = asyncio.get_running_loop().time() + self.deadline_seconds * len(train.calls)
 
     def abandon(self, call: Call) -> None:
         """The caller went away: stop its call if that is running; if it has not begun, its answer will be dropped."""
@@ -140,8 +139,13 @@ class CallingWorker(ABC):
     def _send(self, train: Train) -> None:
         """Have the calls run; `_on_answer` is told of each in order when it has."""
 
+    def _takes_more(self, train: Train) -> bool:
+        """Whether more calls may be sent behind those of the train."""
+        del train
+        return False
+
     def _send_more(self, train: Train, calls: Sequence[Call]) -> None:
-        """Have the calls, which are the last ones of the train, run behind the others; for one that `_takes_more`."""
+        """Have the calls run behind those of the train; only if it `_takes_more`."""
         raise NotImplementedError
 
     @abstractmethod
@@ -170,16 +174,16 @@ class CallingWorker(ABC):
 
     def _collect(self) -> None:
         """Pass on all answers that are there by now, but first see to it that the worker has what it does next."""
-        self._take_answers()
         train = self._train
-        if train is not None and train.owner is not None and train.is_nearly_over and self._may_be_joined:
+        self._take_answers()
+        if train is not None and train is self._train and train.owner is not None and self._may_join(train):
             train.owner.on_nearly_over(train)
         self._tell()
 
-    @property
-    def _may_be_joined(self) -> bool:
-        is_ending = self._is_recalled or self._stopped or self.lost or self._closed_reason
-        return self._takes_more and not (self._is_alone or is_ending)
+    def _may_join(self, train: Train) -> bool:
+        if self._is_alone or self._is_recalled or self._stopped or self.lost or self._closed_reason:
+            return False
+        return train.is_nearly_over and self._takes_more(train)
 
     def _on_answer(self, number: int, error: MlhostError | None, result: Any, is_last: bool) -> None:
         """What the call of that number came to; it may have printed something if no other follows it in its train."""

@@ -54,7 +54,8 @@ class Channel:
         assert self._transport is not None
         frame = wire.pack([train, first, callables.name_of(function), calls])
         self._awaited, self._function = range(train, first + len(calls)), function
-        self._transport.write(frame)
+        if not self._transport.is_closing():  # else word of the worker's end is on its way, and uvloop would raise
+            self._transport.write(frame)
 
     def close(self) -> None:
         """Let what was sent arrive, then tell the worker that no more will come."""

@@ -157,8 +157,8 @@ class _Duty:
             if self._answer(number, function, arguments):
                 self._over = train
                 break
-            if number < last:
-                self._ring_early(is_next_last=number == last - 1)
+            if number < (sent := self._board.last):
+                self._ring_early(is_next_last=number == sent - 1)
         if self._is_owed and (train == self._over or self._board.last <= last):
             self._ring()
 

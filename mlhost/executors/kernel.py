@@ -1,6 +1,6 @@
 """What Linux offers and Python has no function for: fates of orphans, processors, and privileges given up.
 
-On other systems these functions do nothing, and on an old or restricted kernel what is refused is left out.
+On other systems these functions do nothing or guess, and on an old or restricted kernel what is refused is left out.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
@@ -230,9 +231,8 @@ class Pool:
             self._depart(member, [call])
         else:
             self._queue_up()
-            if not self._waiting:
-                for member in self._riding:
-                    member.worker.tell_early(True)
+            if not (self._waiting and isinstance(self._waiting[-1], Call)):
+                self._ask_early()
             self._waiting.append(call)
 
     def abandon(self, call: Call) -> None:
@@ -368,17 +368,24 @@ class Pool:
             self._give(member)
         for _ in range(min(len(self._waiting) - self._starting, self._room - self._count)):
             self._grow()
+        if self._waiting:
+            self._ask_early()
+
+    def _ask_early(self) -> None:
+        """Have the workers tell when their trains are nearly over, which those who wait may join."""
+        for member in self._riding:
+            member.worker.tell_early(True)
 
     def _train(self, member: _Member, first: Call) -> list[Call]:
         """The first who waits, and those behind that can go with it: each worker's share, if calls are quick."""
         if not (self._is_quick and self._waiting and first.is_small):
             return [first]
-        return [first, *self._riders(first.function, self._share(member) - 1)]
+        return [first, *self._riders(first.function, self._share(member, 1) - 1)]
 
-    def _share(self, member: _Member) -> int:
-        """How many calls a worker may have, those included that it has."""
-        under_way = sum(each.worker.aboard for each in self._riding)
-        share = min(member.worker.carries, 1 + (len(self._waiting) + under_way) // self._count)
+    def _share(self, member: _Member, chosen: int = 0) -> int:
+        """How many calls a worker may have, those included that it has and that have been chosen for it."""
+        calls = len(self._waiting) + chosen + sum(each.worker.aboard for each in self._riding)
+        share = min(member.worker.carries, math.ceil(calls / self._count))
         return min(share, self._settings.max_calls - member.calls) if self._settings.max_calls else share
 
     def _riders(self, function: Callable[..., Any], most: int) -> list[Call]:
@@ -395,12 +402,12 @@ class Pool:
 
     def _join(self, member: _Member, train: Train) -> None:
         """Have calls that wait join a train that is nearly over, unless somebody else is to have its worker."""
-        if not (self._is_quick and self._waiting) or self._waiting_patiently or self._is_too_large:
-            return
-        self._count_answered(member, train)
-        if riders := self._riders(train.function, self._share(member) - member.worker.aboard):
-            self._note_sent(member, riders, perf_counter())
-            member.worker.join(riders)
+        is_promised = self._is_too_large or (self._waiting_patiently and self._may_hold_patiently)
+        if self._is_quick and self._waiting and not is_promised:
+            self._count_answered(member, train)
+            if riders := self._riders(train.function, self._share(member) - member.worker.aboard):
+                self._note_sent(member, riders, perf_counter())
+                member.worker.join(riders)
         member.worker.tell_early(bool(self._waiting))
 
     def _note_sent(self, member: _Member, calls: list[Call], now: float) -> None:
@@ -420,7 +427,7 @@ class Pool:
             self._riding.remove(member)
             for call in calls:
                 call.answer(fault, None)
-            self._give(member)
+            asyncio.get_running_loop().call_soon(self._give, member)  # not at once: there may be many such calls
 
     def _arrive(self, member: _Member, train: Train) -> None:
         """A worker has done what it was sent, but for what came back."""

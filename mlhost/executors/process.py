@@ -84,7 +84,6 @@ class ProcessWorker(CallingWorker):
     """The host's side of one worker process."""
 
     carries = TRAIN_CALLS
-    _takes_more = True
 
     def __init__(self, folder: Path, deadline_seconds: float, settings: ProcessSettings) -> None:
         super().__init__(folder, deadline_seconds, settings.output_bytes)
@@ -161,10 +160,13 @@ class ProcessWorker(CallingWorker):
         self._board.start(train.first, train.last)
         self._channel.send(train.first, train.first, train.function, [call.args for call in train.calls])
 
+    def _takes_more(self, train: Train) -> bool:
+        return self._board is not None and self._board.ended < train.number
+
     def _send_more(self, train: Train, calls: Sequence[Call]) -> None:
         assert self._board is not None
-        self._board.extend(train.last)
-        self._channel.send(train.first, train.last - len(calls) + 1, train.function, [call.args for call in calls])
+        self._board.extend(train.last + len(calls))
+        self._channel.send(train.first, train.last + 1, train.function, [call.args for call in calls])
 
     def tell_early(self, wanted: bool) -> None:
         """See `Worker`."""

@@ -47,7 +47,7 @@ class Listener:
 class WorkspaceThread(ABC, threading.Thread):
     """Where a workspace lives; it prints to the descriptor `console`, which the thread closes."""
 
-    carries = 1  # calls that may travel in one train
+    carries = 1  # calls that it may have at once
 
     def __init__(self, folder: Path, console: int, listener: Listener) -> None:
         super().__init__(name=f"mlhost workspace {folder.name}", daemon=True)

@@ -15,9 +15,9 @@ from mlhost.runtime.parcels import Kept, Parcel
 
 log = logging.getLogger(__name__)
 
-TRAIN_CALLS = 16  # in one train at the most
-LONGEST_CALLS = 256  # in one that others have joined: at its end its worker is weighed, or goes to somebody else
-FEW_CALLS = 2  # left: others may join
+TRAIN_CALLS = 16  # that a worker has at once, at the most
+JOINABLE_CALLS = 256  # that a train has had; then others join it no more, and its worker is weighed or lent to somebody
+FEW_CALLS = 2  # left of a train that others are to join
 RIDING_BYTES = 4096  # what a call may be passed that travels with others
 HARMLESS = (CodeFailed, Invalid, WorkerLost)  # after any other error a worker is not to be trusted
 
@@ -125,7 +125,7 @@ class Train:
     @property
     def is_nearly_over(self) -> bool:
         """Whether others should join soon, and may."""
-        return 0 < len(self.calls) <= FEW_CALLS and self.last - self.first < LONGEST_CALLS
+        return 0 < len(self.calls) <= FEW_CALLS and self.last - self.first < JOINABLE_CALLS
 
     @property
     def last(self) -> int:

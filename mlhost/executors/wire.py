@@ -1,8 +1,9 @@
 """Frames between host and worker: a four-byte length, then a msgpack document.
 
-A request is [number, function, [arguments, ...]]: calls that are numbered from that number on. A reply is [number,
-error or None, result]; one of the number NO_CALL is a bell, which says that there are answers elsewhere. What both ends
-share is here, in pure Python where compiled packages do not load; the host's own part is in `channel`.
+A request is [train, number, function, [arguments, ...]]: calls that are numbered from that number on, of the train
+whose first call has the number `train`. A reply is [number, error or None, result]; one of the number NO_CALL is a
+bell, which says that there are answers elsewhere. What both ends share is here, in pure Python where compiled packages
+do not load; the host's own part is in `channel`.
 """
 
 from __future__ import annotations

@@ -23,12 +23,15 @@ class FakeWorker:
         self.bytes = 0
         self.train: Train | None = None
         self.is_early_wanted = False
+        self.fault: Exception | None = None
 
     @property
     def aboard(self) -> int:
         return len(self.train.calls) if self.train else 0
 
     def run(self, calls: list[Call], owner: Owner) -> None:
+        if self.fault:
+            raise self.fault
         self.train = Train(1, calls, owner)
 
     def abandon(self, call: Call) -> None:
@@ -540,8 +543,48 @@ async def test_no_more_than_a_workers_share_joins_its_train(make_pool: Callable[
     more, fewer = (one, other) if one.aboard > other.aboard else (other, one)
     assert (more.aboard, fewer.aboard) == (5, 1)  # and 12 wait
     more.near_the_end()
-    assert more.aboard == 8
+    assert more.aboard == 7
     more.arrive(), fewer.arrive()
+
+
+async def test_workers_are_asked_to_tell_early_as_long_as_somebody_waits(
+    make_pool: Callable[..., Pool], maker: Maker
+) -> None:
+    pool = make_pool(size=2)
+    callers = Callers(pool)
+    await callers.come(PROVEN_CALLS)
+    await until(lambda: len(maker.made) == 2)
+    while any(worker.train for worker in maker.made):
+        [worker.arrive() for worker in maker.made if worker.train]
+    await callers.come(2)
+    one, other = maker.made
+    await callers.come(1)
+    assert one.is_early_wanted
+    assert other.is_early_wanted
+    one.arrive()
+    other.arrive()
+    assert pool.usage() == Usage(busy=1, idle=1, starting=0, waiting=0)
+    one.is_early_wanted = other.is_early_wanted = False
+    await callers.come(TRAIN_CALLS + 6)  # gathered, as one worker was free, and more than it takes
+    assert one.is_early_wanted
+    assert other.is_early_wanted
+    while one.train or other.train:
+        [worker.arrive() for worker in maker.made if worker.train]
+
+
+async def test_callers_whose_worker_cannot_be_sent_anything_are_all_told_and_the_pool_goes_on(
+    make_pool: Callable[..., Pool], maker: Maker
+) -> None:
+    pool = make_pool(size=1, queue=3000)
+    callers = Callers(pool)
+    async with pool.lease():
+        await callers.come(2000)
+        maker.made[0].fault = Unavailable("It has been unplugged.")
+    told = await asyncio.gather(*callers.tasks, return_exceptions=True)
+    assert {str(each) for each in told} == {"It has been unplugged."}
+    maker.made[0].fault = None
+    await callers.come(1)
+    assert len(maker.made[0].arrive()) == 1
 
 
 async def test_nobody_joins_a_train_whose_worker_somebody_else_is_to_have(

@@ -20,6 +20,7 @@ from mlhost.executors.inline import InlineExecutor
 from mlhost.executors.pool import Pool, PoolSettings
 from mlhost.executors.process import ProcessExecutor
 from mlhost.executors.trains import TRAIN_CALLS, Awaited, Call, Train
+from mlhost.executors.wire import RING_SECONDS
 from mlhost.runtime import program
 from mlhost.runtime.program import ProgramSpec, prepare
 from tests.parts import run_on, until
@@ -85,7 +86,7 @@ time.sleep(0.1)
 answer = number
 """
 WEIGHTS = {"nothing": 40, "print": 3, "shout": 3, "raise": 3, "sleep": 3, "spin": 3, "die": 1, "much": 3}
-SENT, JOINED, TOLD = range(3)  # what happens to a train
+SENT, JOINED, TOLD, LATER = range(4)  # what happens to a train
 INPUTS = [("number", "integer"), ("does", "character"), ("pause", "numeric")]
 
 
@@ -141,6 +142,7 @@ class Feeder(Owner):
         """Until the train is over."""
         self.worker.run(self.calls[:2], self)
         self.worker.tell_early(True)
+        await asyncio.sleep(2 * RING_SECONDS)  # after which it tells even where it could not early
         let(self.ledger, SENT)
         await self.over.wait()
 
@@ -294,8 +296,6 @@ async def test_answers_do_not_wait_for_the_end_of_a_long_train(worker: Worker) -
     await owner.over.wait()
 
 
-@beside_host
-@pytest.mark.usefixtures("patience")
 @pytest.mark.usefixtures("patience")
 async def test_calls_that_join_a_train_are_run_behind_it_in_order_and_answered_each_by_itself(
     process: Worker, ledger: Path
@@ -319,14 +319,42 @@ async def test_calls_can_join_while_the_last_one_of_the_train_runs(process: Work
     assert [told(each) for each in feeder.calls] == [1, 2, 3]
 
 
-@beside_host
+@pytest.mark.usefixtures("patience")
+async def test_an_answer_does_not_wait_for_a_call_that_has_joined_behind_it(process: Worker, ledger: Path) -> None:
+    feeder = Feeder(process, ledger, wait_for(TOLD), wait_for(LATER), NOTHING)
+    feeding = asyncio.ensure_future(feeder.feed())
+    await until(lambda: feeder.sent == 4)
+    await asyncio.sleep(2 * RING_SECONDS)
+    let(ledger, TOLD)
+    await until(feeder.calls[1].done, seconds=1)
+    let(ledger, LATER)
+    await feeding
+
+
+@pytest.mark.usefixtures("patience")
+async def test_calls_that_join_give_a_worker_no_time_for_those_it_has_answered(process: Worker, ledger: Path) -> None:
+    feeder = Feeder(process, ledger, wait_for(TOLD), *[NOTHING] * 10)
+    feeding = asyncio.ensure_future(feeder.feed())
+    await until(lambda: feeder.sent == 12)
+    left = process._deadline - asyncio.get_running_loop().time()  # type: ignore[attr-defined]
+    assert process.aboard == 11
+    assert left <= 11 * process.deadline_seconds
+    let(ledger, TOLD)
+    await feeding
+
+
 @pytest.mark.usefixtures("patience")
 @pytest.mark.parametrize("does", ["print", "raise"])
 async def test_what_has_joined_a_train_that_ends_early_goes_back_and_is_not_run(
     process: Worker, ledger: Path, does: str
 ) -> None:
-    feeder = Feeder(process, ledger, wait_for(JOINED), (does, 0), NOTHING, NOTHING)
-    await feeder.feed()
+    feeder = Feeder(process, ledger, wait_for(TOLD), (does, 0), NOTHING, NOTHING, at_once=1)
+    feeding = asyncio.ensure_future(feeder.feed())
+    await until(lambda: feeder.sent == 3)
+    for each in feeder.calls[3:]:
+        process.join([each])
+    let(ledger, TOLD)
+    await feeding
     assert feeder.back == feeder.calls[3:]
     feeder.over.clear()
     process.run(feeder.back, feeder)  # nothing of the old train is in the way
@@ -334,7 +362,6 @@ async def test_what_has_joined_a_train_that_ends_early_goes_back_and_is_not_run(
     assert numbers(ledger) == [1, 2, 3, 4, 5]
 
 
-@beside_host
 async def test_what_has_joined_behind_a_slow_call_goes_back_and_is_not_run(process: Worker, ledger: Path) -> None:
     feeder = Feeder(process, ledger, wait_for(TOLD), NOTHING, NOTHING)
     feeding = asyncio.ensure_future(feeder.feed())
@@ -348,12 +375,11 @@ async def test_what_has_joined_behind_a_slow_call_goes_back_and_is_not_run(proce
     assert [told(each) for each in feeder.calls] == numbers(ledger) == [1, 2, 3, 4]
 
 
-@beside_host
 @pytest.mark.usefixtures("patience")
 async def test_a_train_that_others_join_comes_to_an_end_some_time(
     process: Worker, ledger: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mlhost.executors.trains.LONGEST_CALLS", 4)
+    monkeypatch.setattr("mlhost.executors.trains.JOINABLE_CALLS", 4)
     feeder = Feeder(process, ledger, wait_for(JOINED), *[NOTHING] * 20, at_once=5)
     await feeder.feed()
     assert feeder.sent == 7

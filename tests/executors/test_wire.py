@@ -1,5 +1,6 @@
 """Frames between host and worker, consoles, and deaths in words."""
 
+import asyncio
 import random
 import signal
 import socket
@@ -87,6 +88,23 @@ def test_the_workers_end_reads_frames_until_the_stream_is_over() -> None:
         ours.sendall(wire.pack([1, "a"]) + wire.pack([2, "b"]) + wire.pack([3, "c"])[:-1])
         ours.shutdown(socket.SHUT_WR)
         assert list(wire.frames(theirs)) == [[1, "a"], [2, "b"]]
+
+
+def test_a_call_sent_to_a_worker_whose_channel_has_ended_is_no_error_on_the_servers_loop_either() -> None:
+    """It is the worker's end that its callers are to be told, as soon as there is word of it."""
+
+    async def send() -> None:
+        ours, theirs = socket.socketpair()
+        ended = asyncio.Event()
+        end = channel.Channel(lambda *_: None, lambda: None, ended.set)
+        await end.connect(ours)
+        theirs.close()
+        await ended.wait()
+        end.send(1, 1, ping, [()])
+
+    uvloop = pytest.importorskip("uvloop")
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(send())
 
 
 def test_a_console_decodes_characters_cut_in_two() -> None:
