@@ -449,8 +449,8 @@ class Pool:
         seconds = now - member.departed
         self.times.calls += count
         self.times.run_seconds += seconds
-        # Those behind the first have waited for the ones before them.
-        self.times.queue_seconds += sum(member.departed - asked for asked in member.asked[:count])
+        # Those behind the first have waited for the ones before them; one that joined may have come after those left.
+        self.times.queue_seconds += sum(max(0.0, member.departed - asked) for asked in member.asked[:count])
         self.times.queue_seconds += seconds * (count - 1) / 2
         self._proven_calls += count
         self._pace_seconds += (seconds / count - self._pace_seconds) / PACE_TRAINS

@@ -734,10 +734,15 @@ async def test_queue_and_run_times_are_those_of_the_calls_that_joined_too(
     now = 0.4
     worker.near_the_end()  # two calls of 0.2 s, the second of which has waited for the first
     assert (pool.times.queue_seconds, pool.times.run_seconds) == pytest.approx((0.2, 0.4))
+    now = 0.5
+    await callers.come(1)
+    assert worker.train is not None
+    assert worker.train.owner is not None
+    worker.train.owner.on_nearly_over(worker.train)
     now = 0.8
-    worker.arrive()  # two more: one has waited for 0.4 s, the other, which joined, for 0.2 s and the one before it
-    assert pool.times.calls - calls == 5
-    assert (pool.times.queue_seconds, pool.times.run_seconds) == pytest.approx((0.2 + 0.4 + 0.2 + 0.2, 0.8))
+    worker.arrive()  # three more: they have waited for 0.4, 0.2 and no seconds, and for the ones before them
+    assert pool.times.calls - calls == 6
+    assert (pool.times.queue_seconds, pool.times.run_seconds) == pytest.approx((0.2 + 0.4 + 0.2 + 0.4, 0.8))
 
 
 async def test_a_worker_is_replaced_after_so_many_calls_however_they_came(
