@@ -130,6 +130,8 @@ class _Duty:
         self._board = board
         self._workspace = workspace
         self._spout = Spout(CONSOLE)
+        self._gate = interrupt.main_gate()
+        self._process = os.getpid()
         self._over = 0  # the train that has ended before its time: what still comes of it is not run
         self._is_owed = False  # the bell for what is on the board
         self._ring_at = 0.0
@@ -167,11 +169,10 @@ class _Duty:
 
         What is kept on the board is read before what comes over the channel, so nothing may be kept after that.
         """
-        interrupt.main_gate().running = number
+        self._gate.running = number
         _heed_interrupts()
-        me = os.getpid()
         reply, has_failed = answer(self._workspace, number, function, arguments)
-        if os.getpid() != me:  # user code forked and its child came back here: only the worker may answer
+        if os.getpid() != self._process:  # user code forked and its child came back here: only the worker may answer
             os._exit(0)
         self._is_owed = self._board.has_room(reply)
         has_ended = not self._is_owed or has_failed or self._spout.has_printed() or bool(self._workspace.parcels)
