@@ -665,4 +665,4 @@ async def test_open_and_close_leave_no_descriptors_behind(placed: Executor) -> N
     before = open_descriptors()
     for _ in range(20):
         await cycle()
-    assert open_descriptors() <= before
+    assert open_descriptors() == before

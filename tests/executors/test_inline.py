@@ -202,7 +202,7 @@ async def test_when_no_thread_can_be_had_the_reason_is_told_and_nothing_is_left(
         await executor.open(deadline_seconds=1)
     monkeypatch.undo()
     assert not list(tmp_path.iterdir())
-    assert open_descriptors() <= descriptors
+    assert open_descriptors() == descriptors
 
 
 async def test_a_workspace_that_cannot_be_moved_into_is_not_opened(

@@ -54,6 +54,7 @@ import os, signal, time
 ledger_path = {!r}
 ledger = os.open(ledger_path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
 """
+RING_LATE = "from mlhost.executors import wire\nwire.RING_SECONDS = 60\n"  # from the next train on
 # What code may do with the memory it shares with the host, if it means harm.
 BOARD = """
 import threading
@@ -309,14 +310,17 @@ async def test_calls_that_join_a_train_are_run_behind_it_in_order_and_answered_e
 
 @beside_host
 @pytest.mark.usefixtures("patience")
-async def test_calls_can_join_while_the_last_one_of_the_train_runs(process: Worker, ledger: Path) -> None:
-    feeder = Feeder(process, ledger, wait_for(TOLD), NOTHING)
+async def test_calls_can_join_while_the_last_one_of_the_train_runs(executor: Executor, ledger: Path) -> None:
+    worker = await open_worker(executor, ledger, code=RING_LATE + CODE)
+    await Owner().send(worker, NOTHING)
+    feeder = Feeder(worker, ledger, wait_for(TOLD), NOTHING)
     feeding = asyncio.ensure_future(feeder.feed())
     await until(lambda: feeder.sent == 3)
     assert feeder.aboard == [1]
     let(ledger, TOLD)
     await feeding
     assert [told(each) for each in feeder.calls] == [1, 2, 3]
+    await worker.close(force=True)
 
 
 @pytest.mark.usefixtures("patience")
