@@ -86,25 +86,25 @@ async def anonymous(url: str) -> AsyncIterator[Api]:
 
 @pytest.fixture
 async def admin(url: str) -> AsyncIterator[Api]:
-    async for api in signed_in(url, "admin"):
+    async with signed_in(url, "admin") as api:
         yield api
 
 
 @pytest.fixture
 async def carol(url: str) -> AsyncIterator[Api]:
-    async for api in signed_in(url, "carol"):
+    async with signed_in(url, "carol") as api:
         yield api
 
 
 @pytest.fixture
 async def rita(url: str) -> AsyncIterator[Api]:
-    async for api in signed_in(url, "rita"):
+    async with signed_in(url, "rita") as api:
         yield api
 
 
 @pytest.fixture
 async def norman(url: str) -> AsyncIterator[Api]:
-    async for api in signed_in(url, "norman"):
+    async with signed_in(url, "norman") as api:
         yield api
 
 

@@ -167,6 +167,7 @@ async def keep(store: Store, blobs: Blobs, *content: bytes) -> str:
     return sealed.sha256
 
 
+@asynccontextmanager
 async def signed_in(url: str, name: str) -> AsyncIterator[Api]:
     async with aiohttp.ClientSession(url) as http:
         yield await Api(http).login(name)

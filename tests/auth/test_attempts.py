@@ -179,7 +179,7 @@ async def url(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[str]:
 
 
 async def test_a_login_that_fails_too_often_is_told_when_to_come_back(url: str) -> None:
-    async for admin in signed_in(url, "admin"):
+    async with signed_in(url, "admin") as admin:
         for _ in range(WITH_A_NAME.free):
             await admin("POST", "/login", 401, {"username": "amy", "password": "a wrong one"})
         for password in ("a wrong one", PASSWORD):
@@ -192,7 +192,7 @@ async def test_a_login_that_fails_too_often_is_told_when_to_come_back(url: str) 
 
 
 async def test_names_that_do_not_exist_wait_like_those_that_do(url: str) -> None:
-    async for admin in signed_in(url, "admin"):
+    async with signed_in(url, "admin") as admin:
         for _ in range(WITH_A_NAME.free):
             await admin("POST", "/login", 401, {"username": "nobody", "password": "a wrong one"})
         await admin("POST", "/login", 429, {"username": "nobody", "password": "a wrong one"})

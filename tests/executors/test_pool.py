@@ -439,6 +439,13 @@ class Callers:
             await asyncio.sleep(0)
         return calls
 
+    async def ride(self, worker: FakeWorker, count: int) -> list[Call]:
+        """Calls that leave together, as they have waited for another one's end."""
+        await self.come(1)
+        calls = await self.come(count)
+        worker.arrive()
+        return calls
+
 
 async def proven(pool: Pool, maker: Maker) -> Callers:
     """Callers of a pool whose calls have proven quick."""
@@ -505,9 +512,7 @@ async def test_each_worker_has_its_share(make_pool: Callable[..., Pool], maker: 
 async def test_who_waits_joins_a_train_that_is_nearly_over(make_pool: Callable[..., Pool], maker: Maker) -> None:
     callers = await proven(make_pool(size=1), maker)
     [worker] = maker.made
-    await callers.come(1)
-    calls = await callers.come(4)
-    worker.arrive()
+    calls = await callers.ride(worker, 4)
     assert not worker.is_early_wanted
     calls += await callers.come(TRAIN_CALLS + 4)
     assert worker.is_early_wanted
@@ -526,9 +531,7 @@ async def test_a_train_is_told_of_those_who_wait_already_when_it_leaves(
 ) -> None:
     callers = await proven(make_pool(size=1), maker)
     [worker] = maker.made
-    await callers.come(1)
-    await callers.come(TRAIN_CALLS + 2)
-    worker.arrive()
+    await callers.ride(worker, TRAIN_CALLS + 2)
     assert worker.is_early_wanted
 
 
@@ -593,9 +596,7 @@ async def test_nobody_joins_a_train_whose_worker_somebody_else_is_to_have(
     pool = make_pool(size=1)
     callers = await proven(pool, maker)
     [worker] = maker.made
-    await callers.come(1)
-    await callers.come(4)
-    worker.arrive()
+    await callers.ride(worker, 4)
 
     async def patient() -> None:
         async with pool.lease(patient=True):
@@ -614,9 +615,7 @@ async def test_nobody_joins_a_train_whose_worker_somebody_else_is_to_have(
 async def test_a_large_call_does_not_join_and_nobody_overtakes_it(make_pool: Callable[..., Pool], maker: Maker) -> None:
     callers = await proven(make_pool(size=1), maker)
     [worker] = maker.made
-    await callers.come(1)
-    await callers.come(4)
-    worker.arrive()
+    await callers.ride(worker, 4)
     small, large, more = (
         await callers.come(2),
         await callers.come(1, bytes(RIDING_BYTES + 1)),
@@ -632,9 +631,7 @@ async def test_a_large_call_does_not_join_and_nobody_overtakes_it(make_pool: Cal
 async def test_what_comes_back_is_next(make_pool: Callable[..., Pool], maker: Maker) -> None:
     callers = await proven(make_pool(size=1), maker)
     [worker] = maker.made
-    await callers.come(1)
-    calls = await callers.come(10)
-    worker.arrive()
+    calls = await callers.ride(worker, 10)
     later = await callers.come(2)
     assert worker.arrive(*calls[4:]) == calls
     assert worker.arrive() == calls[4:] + later
@@ -644,9 +641,7 @@ async def test_what_comes_back_is_next(make_pool: Callable[..., Pool], maker: Ma
 async def test_what_comes_back_goes_to_a_worker_that_is_free(make_pool: Callable[..., Pool], maker: Maker) -> None:
     callers = await proven(make_pool(size=1), maker)
     [worker] = maker.made
-    await callers.come(1)
-    calls = await callers.come(3)
-    worker.arrive()
+    calls = await callers.ride(worker, 3)
     callers.pool.resize(0, 2)
     assert worker.train is not None
     assert worker.train.owner is not None
@@ -678,9 +673,7 @@ async def test_calls_ride_together_while_they_are_quick_on_average(
     for _ in range(3 * PROVEN_CALLS):
         await callers.come(1)
         worker.arrive()
-    await callers.come(1)
-    waiting = await callers.come(2)
-    worker.arrive()
+    waiting = await callers.ride(worker, 2)
     assert worker.arrive() == waiting
 
 
@@ -688,9 +681,7 @@ async def test_who_has_been_sent_behind_others_still_waits(make_pool: Callable[.
     pool = make_pool(size=1, queue=10)
     callers = await proven(pool, maker)
     [worker] = maker.made
-    await callers.come(1)
-    await callers.come(10)
-    worker.arrive()
+    await callers.ride(worker, 10)
     assert worker.aboard == 10
     assert pool.usage() == Usage(busy=1, idle=0, starting=0, waiting=9)
     await callers.come(1)
@@ -705,9 +696,7 @@ async def test_queue_and_run_times_of_a_train_are_those_of_its_calls(
     callers = await proven(pool, maker)
     [worker] = maker.made
     calls, queued, ran = pool.times.calls, pool.times.queue_seconds, pool.times.run_seconds
-    await callers.come(1)
-    await callers.come(4)
-    worker.arrive()
+    await callers.ride(worker, 4)
     await asyncio.sleep(0.1)
     worker.arrive()
     assert pool.times.calls - calls == 5
@@ -725,9 +714,7 @@ async def test_queue_and_run_times_are_those_of_the_calls_that_joined_too(
     callers = await proven(pool, maker)
     [worker] = maker.made
     calls = pool.times.calls
-    await callers.come(1)
-    await callers.come(3)
-    worker.arrive()
+    await callers.ride(worker, 3)
     assert (pool.times.queue_seconds, pool.times.run_seconds) == (0, 0)
     now = 0.2
     await callers.come(1)
@@ -750,9 +737,7 @@ async def test_a_worker_is_replaced_after_so_many_calls_however_they_came(
 ) -> None:
     callers = await proven(make_pool(size=1, max_calls=PROVEN_CALLS + 4), maker)
     [worker] = maker.made
-    await callers.come(1)
-    await callers.come(6)
-    worker.arrive()
+    await callers.ride(worker, 6)
     assert len(worker.arrive()) == 3
     await until(lambda: len(maker.made) == 2)
     assert worker.closed

@@ -432,9 +432,8 @@ def make_host(tmp_path: Path) -> MakeHost:
             with DataFolder.open(tmp_path / "data") as folder:
                 async with open_host(self.config, folder, cheap_passwords()) as host:
                     await ensure_admin(host, PASSWORD)
-                    async with serve(host) as url:
-                        async for api in signed_in(url, "admin"):
-                            yield host, api
+                    async with serve(host) as url, signed_in(url, "admin") as api:
+                        yield host, api
 
     return Opened
 

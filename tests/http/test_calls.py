@@ -10,7 +10,6 @@ from pathlib import Path
 from unittest import mock
 from urllib.parse import urlsplit
 
-import aiohttp
 import pytest
 from aiohttp.base_protocol import BaseProtocol
 from aiohttp.http_parser import HttpRequestParser
@@ -21,7 +20,7 @@ from mlhost.host import Host
 from mlhost.http import heads
 from mlhost.http.scoring import Calls
 from mlhost.http.server import serve
-from tests.parts import Api, host_of_its_own, names_and_types
+from tests.parts import Api, host_of_its_own, names_and_types, signed_in
 
 BODY = b'{"x": 3}'
 GOOD = b'"outputParameters":{"y":6}'
@@ -205,9 +204,8 @@ async def test_a_connection_that_only_makes_plain_calls_is_closed_when_it_is_idl
     async with (
         host_of_its_own(tmp_path, server={"keepalive_seconds": 0.3}) as host,
         serve(host) as url,
-        aiohttp.ClientSession(url) as http,
+        signed_in(url, "admin") as admin,
     ):
-        admin = await Api(http).login("admin")
         await admin.publish(
             "double",
             "1",

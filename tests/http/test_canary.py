@@ -65,9 +65,9 @@ async def reader(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Api]
     async with host_of_its_own(tmp_path_factory.mktemp("canary")) as host, serve(host) as url:
         await host.users.add("rita", PASSWORD, Role.READER)
         kinds = names_and_types(a="character", b="vector", c="matrix", d="data.frame", e="numeric", f="logical")
-        async for admin in signed_in(url, "admin"):
+        async with signed_in(url, "admin") as admin:
             await admin.publish("x", "x", "y = 1", inputParameterDefinitions=kinds)
-        async for rita in signed_in(url, "rita"):
+        async with signed_in(url, "rita") as rita:
             yield rita
 
 

@@ -9,6 +9,7 @@ import re
 import time
 from base64 import urlsafe_b64encode
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -200,10 +201,8 @@ async def callers(host: Host, url: str) -> AsyncIterator[tuple[Api, ...]]:
     """One for each column of the table."""
     await host.users.add("cora", PASSWORD, Role.CONTRIBUTOR)
     names = ("norman", "rita", "carol", "cora", "admin")
-    streams = [signed_in(url, name) for name in names]
-    yield tuple([await anext(stream) for stream in streams])
-    for stream in streams:
-        await stream.aclose()  # type: ignore[attr-defined]
+    async with AsyncExitStack() as stack:
+        yield tuple([await stack.enter_async_context(signed_in(url, name)) for name in names])
 
 
 @dataclass

@@ -10,7 +10,6 @@ from pathlib import Path
 from time import perf_counter, thread_time
 from typing import Any
 
-import aiohttp
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as read_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as read_text
@@ -22,7 +21,7 @@ from mlhost.host import Host
 from mlhost.http.exposition import Exposition
 from mlhost.http.server import serve
 from mlhost.services import NOTHING, Service
-from tests.parts import Api, host_of_its_own, names_and_types, until
+from tests.parts import Api, host_of_its_own, names_and_types, signed_in, until
 
 counter = itertools.count()
 
@@ -113,8 +112,7 @@ async def test_calls_on_either_way_through_the_server_are_counted_once(admin: Ap
 
 async def test_errors_are_counted_by_kind(tmp_path: Path) -> None:
     settings: dict[str, Any] = {"limits": {"score_seconds": 0.5}, "pool": {"workers": 1, "queue": 0, "initial": 0}}
-    async with host_of_its_own(tmp_path, **settings) as host, serve(host) as url, aiohttp.ClientSession(url) as http:
-        api = await Api(http).login("admin")
+    async with host_of_its_own(tmp_path, **settings) as host, serve(host) as url, signed_in(url, "admin") as api:
         await publish(api, "Ending")
         await api("POST", "/api/Ending/1", 400, {"how": [1]})
         await rested(host, "Ending")
@@ -144,9 +142,8 @@ async def test_a_version_whose_worker_does_not_start_is_counted_as_unavailable(t
     async with (
         host_of_its_own(tmp_path, pool={"retire_seconds": 0.05}) as host,
         serve(host) as url,
-        aiohttp.ClientSession(url) as http,
+        signed_in(url, "admin") as api,
     ):
-        api = await Api(http).login("admin")
         sign = tmp_path / "started"
         init = f"import os\nif os.path.exists({str(sign)!r}): raise ValueError('not twice')\nopen({str(sign)!r}, 'w')"
         await api.publish("Once", "1", "y = 1", initCode=init)
@@ -268,10 +265,9 @@ async def test_two_hosts_in_one_process_count_each_its_own_and_a_new_one_from_no
             host_of_its_own(tmp_path / "b") as other,
             serve(one) as url,
             serve(other) as other_url,
-            aiohttp.ClientSession(url) as http,
-            aiohttp.ClientSession(other_url) as other_http,
+            signed_in(url, "admin") as here,
+            signed_in(other_url, "admin") as there,
         ):
-            here, there = await Api(http).login("admin"), await Api(other_http).login("admin")
             if count == 1:
                 await publish(here, "Twin")
                 await publish(there, "Twin")
@@ -350,9 +346,8 @@ async def test_a_scrape_starts_and_ends_no_worker(tmp_path: Path) -> None:
     async with (
         host_of_its_own(tmp_path, pool={"initial": 0}) as host,
         serve(host) as url,
-        aiohttp.ClientSession(url) as http,
+        signed_in(url, "admin") as api,
     ):
-        api = await Api(http).login("admin")
         await publish(api, "Quiet")
         await api("POST", "/services/Quiet/1/pool", json={"InitialPoolSize": 1, "MaxPoolSize": 1})
         pid = (await call(api, "Quiet"))["outputParameters"]["pid"]
@@ -406,8 +401,7 @@ async def test_a_scrape_of_a_thousand_called_services_leaves_the_event_loop_free
 
 
 async def test_who_reads_a_scrape_slowly_keeps_nobody_waiting(crowded: Host) -> None:
-    async with serve(crowded) as url, aiohttp.ClientSession(url) as http:
-        api = await Api(http).login("admin")
+    async with serve(crowded) as url, signed_in(url, "admin") as api:
         address = URL(url)
         reader, writer = await asyncio.open_connection(address.host, address.port, limit=1)
         writer.write(f"GET /metrics HTTP/1.1\r\nHost: {address.authority}\r\n".encode())

@@ -27,9 +27,8 @@ async def server(path: Path, **runtime: Any) -> AsyncIterator[tuple[Host, Api]]:
     with DataFolder.open(path) as folder:
         async with open_host(config_for_tests(runtime=runtime), folder, cheap_passwords()) as host:
             await ensure_admin(host, PASSWORD)
-            async with serve(host) as url:
-                async for api in signed_in(url, "admin"):
-                    yield host, api
+            async with serve(host) as url, signed_in(url, "admin") as api:
+                yield host, api
 
 
 @pytest.fixture(scope="module")

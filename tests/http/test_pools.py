@@ -182,13 +182,12 @@ async def test_a_pool_is_filled_again_after_a_restart(tmp_path: Path) -> None:
         with DataFolder.open(tmp_path) as folder:
             async with open_host(config, folder, cheap_passwords()) as host:
                 await ensure_admin(host, PASSWORD)
-                async with serve(host) as url:
-                    async for api in signed_in(url, "admin"):
-                        if is_first:
-                            await api.publish("Kept", "1", "y = 1")
-                            await api("POST", "/services/Kept/1/pool", json={"InitialPoolSize": 2, "MaxPoolSize": 3})
-                        found = await filled(api, "/services/Kept/1")
-                        assert (found["idle"], found["maxPoolSize"]) == (2, 3)
+                async with serve(host) as url, signed_in(url, "admin") as api:
+                    if is_first:
+                        await api.publish("Kept", "1", "y = 1")
+                        await api("POST", "/services/Kept/1/pool", json={"InitialPoolSize": 2, "MaxPoolSize": 3})
+                    found = await filled(api, "/services/Kept/1")
+                    assert (found["idle"], found["maxPoolSize"]) == (2, 3)
 
 
 async def test_pools_together_leave_workers_to_sessions_to_patches_and_to_readyz(tmp_path: Path) -> None:
@@ -196,17 +195,16 @@ async def test_pools_together_leave_workers_to_sessions_to_patches_and_to_readyz
     with DataFolder.open(tmp_path) as folder:
         async with open_host(config, folder, cheap_passwords()) as host:
             await ensure_admin(host, PASSWORD)
-            async with serve(host) as url:
-                async for api in signed_in(url, "admin"):
-                    for name in ("One", "Two"):
-                        await api.publish(name, "1", "y = 1")
-                    await api("POST", "/services/One/1/pool", 400, {"InitialPoolSize": 4})
-                    await api("POST", "/services/One/1/pool", json={"InitialPoolSize": 1})
-                    told = await api("POST", "/services/Two/1/pool", 400, {"InitialPoolSize": 2})
-                    assert "those of other services keep 1" in told["message"]
-                    await api("POST", "/services/Two/1/pool", json={"InitialPoolSize": 1})
-                    await api("POST", "/services/One/1/pool", json={"InitialPoolSize": 1})  # its own do not count twice
-                    await filled(api, "/services/Two/1")
-                    await api("GET", "/readyz")
-                    await api("PATCH", "/services/One/1", json={"code": "y = 2"})
-                    await api("DELETE", await api.session())
+            async with serve(host) as url, signed_in(url, "admin") as api:
+                for name in ("One", "Two"):
+                    await api.publish(name, "1", "y = 1")
+                await api("POST", "/services/One/1/pool", 400, {"InitialPoolSize": 4})
+                await api("POST", "/services/One/1/pool", json={"InitialPoolSize": 1})
+                told = await api("POST", "/services/Two/1/pool", 400, {"InitialPoolSize": 2})
+                assert "those of other services keep 1" in told["message"]
+                await api("POST", "/services/Two/1/pool", json={"InitialPoolSize": 1})
+                await api("POST", "/services/One/1/pool", json={"InitialPoolSize": 1})  # its own do not count twice
+                await filled(api, "/services/Two/1")
+                await api("GET", "/readyz")
+                await api("PATCH", "/services/One/1", json={"code": "y = 2"})
+                await api("DELETE", await api.session())

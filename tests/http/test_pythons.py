@@ -31,9 +31,8 @@ async def server(path: Path, python: str = "") -> AsyncIterator[Api]:
         config = config_for_tests(runtime={"python": python, "preload": ()})
         async with open_host(config, folder, cheap_passwords()) as host:
             await ensure_admin(host, PASSWORD)
-            async with serve(host) as url:
-                async for api in signed_in(url, "admin"):
-                    yield api
+            async with serve(host) as url, signed_in(url, "admin") as api:
+                yield api
 
 
 async def test_sessions_and_services_run_the_other_python_and_say_so(tmp_path: Path, other: str) -> None:

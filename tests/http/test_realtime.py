@@ -351,7 +351,7 @@ async def test_whatever_is_asked_a_compiled_model_answers_as_one_in_workers(
 @pytest.fixture(scope="module")
 async def both(url: str) -> AsyncIterator[str]:
     """The same model as version 1, which is compiled, and 2, which is not."""
-    async for api in signed_in(url, "admin"):
+    async with signed_in(url, "admin") as api:
         await publish(api, "Both/1")
         await publish(api, "Both/2", by_value(Own().fit(X, y)))
         engines = [(await api("GET", f"/services/Both/{version}"))[0]["engine"] for version in "12"]
@@ -473,9 +473,8 @@ async def test_it_is_there_again_after_a_restart_in_either_profile(tmp_path: Pat
             config = config_for_tests(runtime={"profile": profile})
             async with open_host(config, folder, cheap_passwords()) as host:
                 await ensure_admin(host, PASSWORD)
-                async with serve(host) as url:
-                    async for api in signed_in(url, "admin"):
-                        yield api, host
+                async with serve(host) as url, signed_in(url, "admin") as api:
+                    yield api, host
 
     async for api, _ in server():
         await publish(api, "Iris/1")
